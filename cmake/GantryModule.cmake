@@ -1,0 +1,49 @@
+# gantry_module(<name> SOURCES ... DEPS ... [LIBS ...] [TORCH])
+#   Makes the static library gantry_<name> from files beside the caller. DEPS are other modules; they are exactly the
+#   right-hand column of the module table in docs/DESIGN.md. TORCH links libtorch and shares its precompiled header.
+function(gantry_module name)
+  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;DEPS;LIBS" ${ARGN})
+  add_library(gantry_${name} STATIC ${ARG_SOURCES})
+  target_include_directories(gantry_${name} PUBLIC ${PROJECT_SOURCE_DIR})
+  list(TRANSFORM ARG_DEPS PREPEND gantry_)
+  target_link_libraries(gantry_${name} PUBLIC ${ARG_DEPS} ${ARG_LIBS})
+  if(ARG_TORCH)
+    gantry_use_torch(gantry_${name})
+  endif()
+endfunction()
+
+# Links libtorch and reuses one precompiled torch/torch.h for every target.
+function(gantry_use_torch target)
+  target_include_directories(${target} SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
+  target_link_libraries(${target} PUBLIC ${TORCH_LIBRARIES})
+  # CMake's own precompiled headers force-include torch.h into every file, torch-free kernels too; those opt out
+  # with gantry_torch_free().
+  if(NOT TARGET gantry_torch_pch)
+    file(WRITE ${CMAKE_BINARY_DIR}/pch/torch_pch.cpp "// Carrier of the precompiled torch header.\n")
+    add_library(gantry_torch_pch OBJECT ${CMAKE_BINARY_DIR}/pch/torch_pch.cpp)
+    target_include_directories(gantry_torch_pch SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
+    target_link_libraries(gantry_torch_pch PUBLIC ${TORCH_LIBRARIES})
+    target_precompile_headers(gantry_torch_pch PRIVATE <torch/torch.h>)
+  endif()
+  target_precompile_headers(${target} REUSE_FROM gantry_torch_pch)
+endfunction()
+
+# Files of a torch module that include no torch header: no precompiled header, no torch includes needed.
+function(gantry_torch_free)
+  set_source_files_properties(${ARGN} PROPERTIES SKIP_PRECOMPILE_HEADERS ON)
+endfunction()
+
+# gantry_test(<module> SOURCES ... [TORCH] [LIBS ...])
+#   One test binary a module, tests/<module>/*_test.cpp, found by ctest case by case.
+function(gantry_test name)
+  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LIBS" ${ARGN})
+  add_executable(gantry_${name}_test ${ARG_SOURCES})
+  target_link_libraries(gantry_${name}_test PRIVATE gantry_${name} ${ARG_LIBS} GTest::gtest GTest::gtest_main)
+  target_compile_definitions(gantry_${name}_test PRIVATE
+    GANTRY_SOURCE_DIR="${PROJECT_SOURCE_DIR}" GANTRY_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  if(ARG_TORCH)
+    gantry_use_torch(gantry_${name}_test)
+  endif()
+  gtest_discover_tests(gantry_${name}_test TEST_PREFIX "${name}." DISCOVERY_TIMEOUT 60
+    PROPERTIES TIMEOUT 300)
+endfunction()

@@ -1,0 +1,37 @@
+# Build options, compilers, linkers and caches. Every option is also listed in CONTRIBUTING.md.
+option(GANTRY_WITH_TORCH "Build the modules that need libtorch (off: planner, formats and text only)" ON)
+option(GANTRY_WITH_CUDA "Build CUDA kernels" OFF)
+option(GANTRY_BUILD_TESTS "Build the tests" ON)
+option(GANTRY_BUILD_BENCH "Build the benchmarks" OFF)
+option(GANTRY_BUILD_PYTHON "Build the Python extension" OFF)
+option(GANTRY_BUILD_FUZZERS "Build libFuzzer targets (needs clang)" OFF)
+set(GANTRY_SANITIZE "" CACHE STRING "Sanitisers for every target, e.g. address,undefined or thread")
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_CXX_VISIBILITY_PRESET default)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+# -O2 without debug information compiles markedly faster than -O3 -g; kernels opt into more themselves.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+
+find_program(GANTRY_CCACHE ccache)
+if(GANTRY_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${GANTRY_CCACHE})
+endif()
+# g++ 12 understands -fuse-ld=mold only where the linker's wrapper is found, so ask it.
+include(CheckLinkerFlag)
+check_linker_flag(CXX "-fuse-ld=mold" GANTRY_HAVE_MOLD)
+if(GANTRY_HAVE_MOLD AND NOT GANTRY_BUILD_FUZZERS)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+add_compile_options(-Wall -Wextra -Wno-unused-parameter)
+if(GANTRY_SANITIZE)
+  add_compile_options(-fsanitize=${GANTRY_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${GANTRY_SANITIZE})
+endif()

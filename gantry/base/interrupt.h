@@ -1,0 +1,13 @@
+#pragma once
+// Ctrl-C and SIGTERM: long verbs ask between steps and stop cleanly; a second signal ends the process at once.
+
+namespace gantry::base {
+
+/// Installs the handlers once a process.
+void install_interrupt_handler();
+/// True after SIGINT or SIGTERM.
+bool interrupted();
+/// For tests, and for a caller that has handled the request.
+void set_interrupted(bool value);
+
+}  // namespace gantry::base
