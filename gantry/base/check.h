@@ -52,11 +52,11 @@ namespace internal {
 
 }  // namespace gantry::base
 
-#define GANTRY_CHECK(condition, ...)                    \
-  do {                                                  \
-    if (!(condition)) [[unlikely]] {                    \
-      ::gantry::base::fail_input(__VA_ARGS__);          \
-    }                                                   \
+#define GANTRY_CHECK(condition, ...)           \
+  do {                                         \
+    if (!(condition)) [[unlikely]] {           \
+      ::gantry::base::fail_input(__VA_ARGS__); \
+    }                                          \
   } while (false)
 
 #ifdef NDEBUG

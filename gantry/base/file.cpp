@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -44,9 +45,7 @@ MappedFile::~MappedFile() {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      data_(std::exchange(other.data_, nullptr)),
-      size_(std::exchange(other.size_, 0)) {}
+    : path_(std::move(other.path_)), data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
@@ -64,7 +63,8 @@ std::string read_text_file(const std::filesystem::path& path, std::uint64_t max_
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   temporary_ = path_;
-  temporary_ += "." + std::to_string(::getpid()) + ".tmp";
+  static std::atomic<unsigned> counter{0};  // two writers of one file in one process must not share a temporary
+  temporary_ += fmt::format(".{}-{}.tmp", ::getpid(), counter.fetch_add(1));
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor_ < 0) {
     fail("{}: cannot write: {}. Choose a folder that exists and that you may write to", path_.string(), reason());

@@ -1,8 +1,9 @@
 #include "gantry/base/interrupt.h"
 
+#include <unistd.h>
+
 #include <atomic>
 #include <csignal>
-#include <unistd.h>
 
 namespace gantry::base {
 namespace {

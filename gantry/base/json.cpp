@@ -7,8 +7,9 @@ namespace gantry::base {
 Json parse_json(std::string_view text, std::string_view source) {
   constexpr int kMaxDepth = 256;
   bool too_deep = false;
-  const Json::parser_callback_t callback = [&](int depth, Json::parse_event_t, Json&) {
-    if (depth > kMaxDepth) {
+  const Json::parser_callback_t callback = [&](int depth, Json::parse_event_t event, Json&) {
+    const bool opens = event == Json::parse_event_t::array_start || event == Json::parse_event_t::object_start;
+    if (opens && depth >= kMaxDepth) {
       too_deep = true;
       throw std::length_error("depth");
     }

@@ -29,7 +29,8 @@ void Progress::update(std::uint64_t done, const std::string& note) {
   note_ = note;
   const auto now = std::chrono::steady_clock::now();
   const auto interval = terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(5000);
-  if (now - last_draw_ < interval && done_ != total_) return;
+  const bool completes_bar = terminal_ && done_ == total_;  // a log gets its closing line from finish()
+  if (now - last_draw_ < interval && !completes_bar) return;
   last_draw_ = now;
   draw(false);
 }
