@@ -48,7 +48,52 @@ def safetensors_seeds(rng):
     yield "many_empty", safetensors({f"t{i}": tensor("U8", [0], 0, 0) for i in range(200)})
 
 
-TARGETS = {"formats_safetensors": safetensors_seeds}
+def gguf_text(text):
+    return struct.pack("<Q", len(text)) + text.encode()
+
+
+def gguf_tensor(name, ne, kind, offset):
+    return gguf_text(name) + struct.pack(f"<I{len(ne)}QIQ", len(ne), *ne, kind, offset)
+
+
+def gguf(entries=(), tensors=(), data=b"", counts=None, version=3):
+    tensor_count, entry_count = counts or (len(tensors), len(entries))
+    out = b"GGUF" + struct.pack("<IQQ", version, tensor_count, entry_count) + b"".join(entries) + b"".join(tensors)
+    return out + bytes(-len(out) % 32) + data
+
+
+def gguf_entry(key, kind, value):
+    return gguf_text(key) + struct.pack("<I", kind) + value
+
+
+GGUF_BLOCKS = {"F32": (0, 4, 4), "F16": (1, 4, 2), "BF16": (30, 4, 2), "Q4_0": (2, 32, 18), "Q4_1": (3, 32, 20),
+               "Q5_0": (6, 32, 22), "Q5_1": (7, 32, 24), "Q8_0": (8, 32, 34), "Q4_K": (12, 256, 144),
+               "Q5_K": (13, 256, 176), "Q6_K": (14, 256, 210), "IQ4_NL": (20, 32, 18)}
+
+
+def gguf_seeds(rng):
+    array = struct.pack("<IQ", 8, 2) + gguf_text("a") + gguf_text("bc")
+    entries = [gguf_entry("general.architecture", 8, gguf_text("llama")), gguf_entry("tokenizer.ggml.tokens", 9, array),
+               gguf_entry("general.alignment", 4, struct.pack("<I", 32)), gguf_entry("k", 10, struct.pack("<Q", 7)),
+               gguf_entry("b", 7, b"\1"), gguf_entry("f", 9, struct.pack("<IQ2f", 6, 2, 1, 2))]
+    for name, (kind, elements, size) in GGUF_BLOCKS.items():
+        count = elements if size <= 4 else 1
+        yield f"valid_{name}", gguf((), [gguf_tensor("x", [elements], kind, 0)], rng.randbytes(count * size))
+    both = [gguf_tensor("q", [32, 2], 2, 0), gguf_tensor("f", [2, 3], 0, 64)]
+    yield from damaged("valid", gguf(entries, both, rng.randbytes(64 + 24)), rng)
+    yield "version2", gguf(entries, version=2)
+    yield "a_billion_tensors", gguf(counts=(10**9, 0))
+    yield "count_max", gguf(counts=(2**64 - 1, 2**64 - 1))
+    yield "string_length_max", gguf([gguf_entry("k", 8, struct.pack("<Q", 2**64 - 1))])
+    yield "array_length_max", gguf([gguf_entry("k", 9, struct.pack("<IQ", 12, 2**61))])
+    yield "nested_array", gguf([gguf_entry("k", 9, struct.pack("<IQ", 9, 1))])
+    yield "product_overflows", gguf((), [gguf_tensor("x", [2**31, 2**31, 2**31], 0, 0)], bytes(32))
+    yield "bytes_overflow", gguf((), [gguf_tensor("x", [2**62], 0, 0)], bytes(32))
+    yield "offset_overflows", gguf((), [gguf_tensor("x", [1], 0, 2**64 - 32)], bytes(32))
+    yield "alignment_zero", gguf([gguf_entry("general.alignment", 4, bytes(4))])
+
+
+TARGETS = {"formats_gguf": gguf_seeds, "formats_safetensors": safetensors_seeds}
 
 
 def main():
