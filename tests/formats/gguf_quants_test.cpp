@@ -8,8 +8,8 @@
 #include "gantry/base/json.h"
 #include "gantry/formats/gguf.h"
 #include "gantry/formats/safetensors.h"
-#include "sha256.h"
-#include "test_files.h"
+#include "tests/formats/sha256.h"
+#include "tests/formats/test_files.h"
 
 namespace gantry::formats {
 namespace {

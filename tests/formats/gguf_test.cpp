@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "test_files.h"
+#include "tests/formats/test_files.h"
 
 namespace gantry::formats {
 namespace {

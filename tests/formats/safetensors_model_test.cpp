@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "gantry/formats/safetensors.h"
-#include "test_files.h"
+#include "tests/formats/test_files.h"
 
 namespace gantry::formats {
 namespace {

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "gantry/base/env.h"
-#include "test_files.h"
+#include "tests/formats/test_files.h"
 
 namespace gantry::formats {
 namespace {
