@@ -237,7 +237,7 @@ std::string_view gguf_type_name(GgufType type) { return gguf_traits(type).name; 
 void dequantize_blocks(GgufType type, std::span<const std::byte> bytes, std::span<float> out) {
   const GgufTypeTraits& traits = gguf_traits(type);
   const std::int64_t blocks = count_blocks(traits, bytes, out);
-  traits.dequantize(reinterpret_cast<const std::uint8_t*>(bytes.data()), blocks, out.data());
+  if (blocks != 0) traits.dequantize(reinterpret_cast<const std::uint8_t*>(bytes.data()), blocks, out.data());
 }
 
 void dequantize_blocks_parallel(GgufType type, std::span<const std::byte> bytes, std::span<float> out) {
