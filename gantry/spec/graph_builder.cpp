@@ -1,0 +1,266 @@
+#include <algorithm>
+
+#include "gantry/base/check.h"
+#include "gantry/spec/graph_builder_internal.h"
+#include "gantry/spec/sharding.h"
+
+namespace gantry::spec::internal {
+namespace {
+
+constexpr double kIdBytes = 8;
+constexpr double kStatisticBytes = 4;
+
+// Nominal element-wise flops an element.
+constexpr int kLayerNormFlops = 8;
+constexpr int kRmsNormFlops = 5;
+constexpr int kDropoutFlops = 2;
+
+int activation_flops(Activation activation) {
+  switch (activation) {
+    case Activation::kSilu: return 5;
+    case Activation::kGeluErf: return 8;
+    case Activation::kGeluTanh: return 10;
+    case Activation::kQuickGelu: return 6;
+    case Activation::kRelu: return 1;
+  }
+  GANTRY_UNREACHABLE();
+}
+
+SymbolicSize product(const std::vector<SymbolicSize>& shape) {
+  SymbolicSize total = 1;
+  for (const SymbolicSize& extent : shape) total *= extent;
+  return total;
+}
+
+}  // namespace
+
+GraphBuilder::GraphBuilder(const ModelConfig& config, const GraphOptions& options)
+    : config_(config), options_(options), table_(tensor_table(config)) {
+  table_of_layer_.resize(static_cast<std::size_t>(config.num_layers) + 1);
+  for (std::size_t i = 0; i < table_.size(); ++i) {
+    table_of_layer_[static_cast<std::size_t>(table_[i].layer + 1)].push_back(static_cast<int>(i));
+  }
+}
+
+SymbolicSize GraphBuilder::kv_extent() const {
+  return options_.kv_heads_repeated ? SymbolicSize(config_.head_dim) : per_rank(config_.kv_size());
+}
+
+SymbolicSize GraphBuilder::keys() const {
+  return training() || !config_.is_decoder() ? Symbol::kSequence : Symbol::kContext;
+}
+
+SymbolicSize GraphBuilder::elements(int tensor) const {
+  return product(graph_.tensors_[static_cast<std::size_t>(tensor)].shape);
+}
+
+std::vector<int> GraphBuilder::weights(std::initializer_list<std::string_view> parts) const {
+  std::vector<int> found;
+  for (const std::string_view part : parts) {
+    for (const int index : table_of_layer_[static_cast<std::size_t>(layer_ + 1)]) {
+      const TensorSpec& tensor = table_[static_cast<std::size_t>(index)];
+      if (tensor.name.find(part) != std::string::npos) found.push_back(index);
+    }
+  }
+  return found;
+}
+
+void GraphBuilder::begin_layer() {
+  layer_ = graph_.num_layers();
+  const int first = static_cast<int>(graph_.nodes_.size());
+  graph_.layers_.push_back({first, first});
+}
+
+void GraphBuilder::end_layer() {
+  graph_.layers_.back().end = static_cast<int>(graph_.nodes_.size());
+  layer_ = -1;
+}
+
+GraphNode GraphBuilder::start(OpKind kind, std::string_view name) const {
+  GraphNode node;
+  node.kind = kind;
+  node.name = layer_ >= 0 ? fmt::format("layers.{}.{}", layer_, name) : std::string(name);
+  node.layer = layer_;
+  return node;
+}
+
+int GraphBuilder::add_tensor(GraphTensor tensor) {
+  graph_.tensors_.push_back(std::move(tensor));
+  regenerated_.push_back(false);
+  return static_cast<int>(graph_.tensors_.size()) - 1;
+}
+
+int GraphBuilder::input(std::string name, const std::vector<SymbolicSize>& shape) {
+  return add_tensor({.name = std::move(name),
+                     .producer = -1,
+                     .shape = shape,
+                     .bytes = product(shape) * kIdBytes,
+                     .has_gradient = false});
+}
+
+int GraphBuilder::output(GraphNode& node, std::string_view name, const std::vector<SymbolicSize>& shape,
+                         double element_bytes, bool has_gradient) {
+  node.outputs.push_back(add_tensor({.name = name.empty() ? node.name : fmt::format("{}.{}", node.name, name),
+                                     .producer = static_cast<int>(graph_.nodes_.size()),
+                                     .shape = shape,
+                                     .bytes = product(shape) * element_bytes,
+                                     .has_gradient = has_gradient}));
+  return node.outputs.back();
+}
+
+void GraphBuilder::save_mask(GraphNode& node, const SymbolicSize& elements) {
+  if (options_.masks == MaskMemory::kReplay) return;
+  const double element_bytes = options_.masks == MaskMemory::kBit ? 0.125 : 1;
+  node.saved.push_back(output(node, "mask", {elements}, element_bytes, false));
+}
+
+void GraphBuilder::save_unless_regenerated(GraphNode& node, int x) const {
+  if (training() && !regenerated_[static_cast<std::size_t>(x)]) node.saved.push_back(x);
+}
+
+void GraphBuilder::finish_node(GraphNode node) {
+  for (const int index : node.weights) {
+    node.weight_elements +=
+        shard_elements(config_, table_[static_cast<std::size_t>(index)], options_.kv_heads_repeated);
+  }
+  const SymbolicSize weight_bytes = node.weight_elements * options_.weight_bytes;
+  for (const int x : node.inputs) node.bytes_read += bytes(x);
+  for (const int y : node.outputs) node.bytes_written += bytes(y);
+  // An embedding reads single rows of its table; its own method counts them.
+  if (node.kind != OpKind::kEmbedding) node.bytes_read += weight_bytes;
+  if (training()) {
+    add_backward(node, weight_bytes);
+  } else {
+    node.backward_matrix_flops = node.backward_vector_flops = 0;
+    node.backward_workspace_bytes = node.backward_all_reduce_bytes = 0;
+  }
+  graph_.nodes_.push_back(std::move(node));
+}
+
+void GraphBuilder::add_backward(GraphNode& node, const SymbolicSize& weight_bytes) const {
+  const auto gradient_bytes = [&](const std::vector<int>& tensors) {
+    SymbolicSize total;
+    for (const int id : tensors) {
+      if (graph_.tensors_[static_cast<std::size_t>(id)].has_gradient) total += bytes(id);
+    }
+    return total;
+  };
+  node.backward_bytes += graph_.bytes_of(node.saved) + gradient_bytes(node.inputs) + gradient_bytes(node.outputs);
+  node.backward_bytes += weight_bytes * 2;  // the weights and their gradients
+}
+
+int GraphBuilder::embedding(const std::vector<int>& ids, std::vector<int> weights) {
+  GraphNode node = start(OpKind::kEmbedding, "embedding");
+  const std::int64_t tables = static_cast<std::int64_t>(weights.size());
+  const SymbolicSize size = tokens() * config_.hidden_size;
+  node.inputs = ids;
+  node.weights = std::move(weights);
+  node.bytes_read = size * tables * options_.weight_bytes;
+  node.vector_flops = size * (tables - 1);
+  const int y = result(node, {Symbol::kBatch, Symbol::kSequence, config_.hidden_size});
+  node.all_reduce_bytes = bytes(y);
+  if (training()) node.saved = ids;
+  finish_node(std::move(node));
+  return y;
+}
+
+int GraphBuilder::norm(std::string_view name, int x, std::vector<int> weights) {
+  GraphNode node = start(OpKind::kNorm, name);
+  const bool centred = config_.family != Family::kLlama;
+  node.inputs = {x};
+  node.weights = std::move(weights);
+  node.vector_flops = elements(x) * (centred ? kLayerNormFlops : kRmsNormFlops);
+  node.backward_vector_flops = node.vector_flops * 2;
+  const int y = result(node, graph_.tensors_[static_cast<std::size_t>(x)].shape);
+  if (training()) {
+    const bool in_place = options_.norm == NormMemory::kInPlace;
+    const int statistics = centred && !in_place ? 2 : 1;  // mean and 1/deviation, or the latter alone
+    node.saved = {in_place ? y : x, output(node, "statistics", {tokens(), statistics}, kStatisticBytes, false)};
+    if (options_.norm == NormMemory::kRecompute) {
+      regenerated_[static_cast<std::size_t>(y)] = true;
+      node.backward_vector_flops += node.vector_flops;
+    }
+  }
+  finish_node(std::move(node));
+  return y;
+}
+
+std::vector<int> GraphBuilder::linear(int x, const LinearSpec& spec) {
+  GraphNode node = start(OpKind::kLinear, spec.name);
+  node.inputs = {x};
+  node.weights = spec.weights;
+  for (const LinearPart& part : spec.parts) {
+    output(node, part.name, {Symbol::kBatch, Symbol::kSequence, part.extent}, options_.activation_bytes, true);
+    node.matrix_flops += tokens() * spec.in * part.extent * 2;
+    if (spec.bias) node.vector_flops += tokens() * part.extent;
+  }
+  node.backward_matrix_flops = node.matrix_flops * 2;
+  node.backward_vector_flops = node.vector_flops;
+  if (spec.split == Split::kRows) node.all_reduce_bytes = bytes(node.outputs[0]);
+  if (spec.split == Split::kColumns) node.backward_all_reduce_bytes = bytes(x);
+  save_unless_regenerated(node, x);
+  const std::vector<int> outputs = node.outputs;
+  finish_node(std::move(node));
+  return outputs;
+}
+
+int GraphBuilder::activation(std::string_view name, int x, const SymbolicSize& width) {
+  GraphNode node = start(OpKind::kActivation, name);
+  node.inputs = {x};
+  node.vector_flops = elements(x) * activation_flops(config_.activation);
+  node.backward_vector_flops = node.vector_flops * 2;
+  const int y = result(node, {Symbol::kBatch, Symbol::kSequence, width});
+  if (training()) {
+    const bool in_place = options_.activation == ActivationMemory::kInPlace;
+    node.saved = {in_place ? y : x};
+    if (in_place) save_mask(node, elements(y));
+    if (options_.activation == ActivationMemory::kRecompute) {
+      regenerated_[static_cast<std::size_t>(y)] = true;
+      node.backward_vector_flops += node.vector_flops;
+    }
+  }
+  finish_node(std::move(node));
+  return y;
+}
+
+int GraphBuilder::gated_activation(std::string_view name, int gate, int up) {
+  GraphNode node = start(OpKind::kGatedActivation, name);
+  node.inputs = {gate, up};
+  node.vector_flops = elements(gate) * (activation_flops(config_.activation) + 1);
+  node.backward_vector_flops = node.vector_flops * 2;
+  const auto shape = graph_.tensors_[static_cast<std::size_t>(gate)].shape;
+  const int y = result(node, shape);
+  if (training()) {
+    node.saved = {gate, up};
+    if (options_.activation == ActivationMemory::kStore) {
+      node.saved.push_back(output(node, "activated", shape, options_.activation_bytes, false));
+    } else {
+      regenerated_[static_cast<std::size_t>(y)] = true;
+      node.backward_vector_flops += node.vector_flops;
+    }
+  }
+  finish_node(std::move(node));
+  return y;
+}
+
+int GraphBuilder::dropout(std::string_view name, int x) {
+  if (!training() || config_.dropout <= 0) return x;
+  GraphNode node = start(OpKind::kDropout, name);
+  node.inputs = {x};
+  node.vector_flops = node.backward_vector_flops = elements(x) * kDropoutFlops;
+  const int y = result(node, graph_.tensors_[static_cast<std::size_t>(x)].shape);
+  save_mask(node, elements(x));
+  finish_node(std::move(node));
+  return y;
+}
+
+int GraphBuilder::residual_add(std::string_view name, int x, int residual) {
+  GraphNode node = start(OpKind::kResidualAdd, name);
+  node.inputs = {x, residual};
+  node.vector_flops = node.backward_vector_flops = elements(x);
+  const int y = result(node, graph_.tensors_[static_cast<std::size_t>(x)].shape);
+  finish_node(std::move(node));
+  return y;
+}
+
+}  // namespace gantry::spec::internal

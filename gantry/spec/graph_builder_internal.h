@@ -1,0 +1,104 @@
+#pragma once
+// Makes the nodes of an operator graph. One method a kind of node; graph_families.cpp calls them in execution order.
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "gantry/spec/operator_graph.h"
+
+namespace gantry::spec::internal {
+
+/// How a linear's matrix lies over tensor-parallel ranks.
+enum class Split { kNone, kColumns, kRows };
+
+/// One output of a linear; `extent` is its width on one rank.
+struct LinearPart {
+  std::string_view name;
+  SymbolicSize extent;
+};
+
+struct LinearSpec {
+  std::string_view name;
+  std::vector<int> weights;
+  SymbolicSize in;  ///< width of the input on one rank
+  std::vector<LinearPart> parts;
+  Split split = Split::kNone;
+  bool bias = false;
+};
+
+class GraphBuilder {
+ public:
+  GraphBuilder(const ModelConfig& config, const GraphOptions& options);
+
+  const ModelConfig& config() const { return config_; }
+  const GraphOptions& options() const { return options_; }
+  bool training() const { return options_.purpose == GraphPurpose::kTraining; }
+
+  /// Width of all queries, and of all keys or values, on one rank.
+  SymbolicSize q_extent() const { return per_rank(config_.q_size()); }
+  SymbolicSize kv_extent() const;
+
+  /// Indices of the tensors of a layer (-1: outside the layers) whose names contain one of `parts`, in that order.
+  std::vector<int> weights(std::initializer_list<std::string_view> parts) const;
+
+  void begin_layer();
+  void end_layer();
+
+  int input(std::string name, const std::vector<SymbolicSize>& shape);  // int64 ids
+  int embedding(const std::vector<int>& ids, std::vector<int> weights);
+  int norm(std::string_view name, int x, std::vector<int> weights);
+  std::vector<int> linear(int x, const LinearSpec& spec);
+  std::pair<int, int> rope(int q, int k);
+  int attention(int q, int k, int v);
+  int activation(std::string_view name, int x, const SymbolicSize& width);
+  int gated_activation(std::string_view name, int gate, int up);
+  int dropout(std::string_view name, int x);  // returns x itself where nothing is dropped
+  int residual_add(std::string_view name, int x, int residual);
+  void head_and_loss(int hidden, std::vector<int> weights, bool bias);
+
+  OperatorGraph finish() { return std::move(graph_); }
+
+ private:
+  SymbolicSize tokens() const { return SymbolicSize(Symbol::kBatch) * Symbol::kSequence; }
+  SymbolicSize keys() const;  ///< keys that a query sees at most
+  SymbolicSize bytes(int tensor) const { return graph_.tensors_[static_cast<std::size_t>(tensor)].bytes; }
+  SymbolicSize elements(int tensor) const;
+
+  GraphNode start(OpKind kind, std::string_view name) const;
+  /// Declares an output of the node under construction.
+  int output(GraphNode& node, std::string_view name, const std::vector<SymbolicSize>& shape, double element_bytes,
+             bool has_gradient);
+  int result(GraphNode& node, const std::vector<SymbolicSize>& shape) {
+    return output(node, "", shape, options_.activation_bytes, true);
+  }
+  int add_tensor(GraphTensor tensor);
+  /// A mask over `elements` kept for backward; nothing where masks are replayed.
+  void save_mask(GraphNode& node, const SymbolicSize& elements);
+  /// Keeps `x` unless its producer makes it again in backward.
+  void save_unless_regenerated(GraphNode& node, int x) const;
+  /// Fills in what follows from the rest and appends the node.
+  void finish_node(GraphNode node);
+  void add_backward(GraphNode& node, const SymbolicSize& weight_bytes) const;
+
+  void attention_products(GraphNode& node) const;
+  void attention_matrices(GraphNode& node);
+  int head(int hidden, const std::vector<int>& weights, bool bias);
+  void loss(int logits, int labels);
+  void chunked_loss(int hidden, int labels, const std::vector<int>& weights, bool bias);
+
+  const ModelConfig& config_;
+  const GraphOptions& options_;
+  std::vector<TensorSpec> table_;
+  std::vector<std::vector<int>> table_of_layer_;  // [layer + 1]
+  OperatorGraph graph_;
+  std::vector<bool> regenerated_;  // by tensor
+  int layer_ = -1;
+};
+
+void build_llama(GraphBuilder& graph);
+void build_gpt2(GraphBuilder& graph);
+void build_bert(GraphBuilder& graph);
+
+}  // namespace gantry::spec::internal

@@ -1,0 +1,169 @@
+#pragma once
+// The operator graph: what a model computes, node by node in execution order, with sizes as polynomials over
+// micro-batch, sequence length and tensor-parallel degree. The planner derives time (flops, bytes, collectives) and
+// memory (liveness of outputs and of saved tensors, workspaces) from it; nothing else lists the operators of a model.
+//
+// Conventions
+// - All sizes are those of one rank. Column-parallel linears (query/key/value, gate/up, the head) and all that follows
+//   up to the next row-parallel linear (attention output, MLP down) divide by tp; norms, residuals and hidden dropout
+//   are computed in full on every rank. A row-parallel linear and the split embedding end in an all-reduce; backward
+//   has one where a column-parallel linear begins. A collective's bytes are the size of the reduced tensor; with tp = 1
+//   it does not happen.
+// - A tensor is one storage; views and reshapes are neither nodes nor tensors. Parameters are not tensors of the graph:
+//   nodes name them by index into the tensor table. Neither are the rotary tables, which all layers share.
+// - Saved tensors are what autograd keeps from a node's forward to its backward. A tensor saved by several nodes is
+// kept
+//   once; saved_bytes() counts so.
+// - A multiply-add is two flops. Flops of element-wise work are nominal counts per element (a dozen at most); such
+// nodes
+//   are bound by bytes.
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gantry/spec/config.h"
+#include "gantry/spec/symbolic_size.h"
+#include "gantry/spec/tensor_table.h"
+
+namespace gantry::spec {
+
+namespace internal {
+class GraphBuilder;
+}
+
+enum class OpKind {
+  kEmbedding,
+  kNorm,
+  kLinear,
+  kRope,
+  kAttention,
+  kGatedActivation,
+  kActivation,
+  kResidualAdd,
+  kDropout,
+  kHead,  ///< the projection to the vocabulary
+  kLoss,
+};
+
+/// How an activation function's backward gets its derivative.
+enum class ActivationMemory {
+  kStore,      ///< keeps the input; the next linear keeps the output. Gated: input, activated gate and product.
+  kInPlace,    ///< keeps the output and a side flag; ungated only (a gated unit takes kRecompute)
+  kRecompute,  ///< keeps the input; the output is made again for the next linear's backward
+};
+
+enum class NormMemory {
+  kStore,      ///< keeps the input and the row statistics; the next linear keeps the output
+  kInPlace,    ///< keeps the output, shared with the next linear, and 1/deviation
+  kRecompute,  ///< keeps the input and the statistics; the output is made again for the next linear's backward
+};
+
+enum class AttentionMemory {
+  kStore,    ///< keeps Q, K, V, probabilities, dropped probabilities and mask: torch's math path since 1.11
+  kInPlace,  ///< keeps Q, K, V, probabilities and mask
+  kFlash,    ///< keeps Q, K, V, output and the rows' log-sum-exp; never holds an S x S matrix
+};
+
+/// Random masks of dropout, and the side flag of in-place activations.
+enum class MaskMemory { kByte, kBit, kReplay };
+
+enum class LossMemory {
+  kStore,    ///< logits in full, log-probabilities in fp32 kept
+  kChunked,  ///< head and loss in one node, a chunk of tokens at a time
+};
+
+enum class GraphPurpose {
+  kTraining,
+  kInference,  ///< S new tokens against C keys, one logits row a sequence; no dropout, no loss, nothing saved
+};
+
+/// The defaults are stock torch in fp32.
+struct GraphOptions {
+  GraphPurpose purpose = GraphPurpose::kTraining;
+  int activation_bytes = 4;  ///< 4: fp32; 2: bf16 or fp16 (statistics and the loss stay fp32)
+  int weight_bytes = 4;
+  ActivationMemory activation = ActivationMemory::kStore;
+  NormMemory norm = NormMemory::kStore;
+  AttentionMemory attention = AttentionMemory::kStore;
+  MaskMemory masks = MaskMemory::kByte;
+  LossMemory loss = LossMemory::kStore;
+  std::int64_t loss_chunk_tokens = 1024;  ///< tokens of a chunk of LossMemory::kChunked
+  bool kv_heads_repeated = false;         ///< tp exceeds num_kv_heads; see repeats_kv_heads()
+};
+
+/// An edge of the graph, from its producer to every node that lists it as an input.
+struct GraphTensor {
+  std::string name;
+  int producer = -1;  ///< node index; -1: an input of the graph
+  std::vector<SymbolicSize> shape;
+  SymbolicSize bytes;
+  bool has_gradient = true;  ///< false for ids, masks and statistics
+};
+
+struct GraphNode {
+  OpKind kind = OpKind::kLinear;
+  std::string name;                    ///< "layers.3.mlp.down"
+  int layer = -1;                      ///< block index; -1 before the first and after the last block
+  std::vector<int> inputs;             ///< tensors read
+  std::vector<int> outputs;            ///< tensors made: results first, then masks and statistics kept for backward
+  std::vector<int> saved;              ///< the inputs and outputs kept for backward
+  std::vector<int> weights;            ///< indices into the tensor table
+  SymbolicSize weight_elements;        ///< of `weights`, on one rank
+  SymbolicSize matrix_flops;           ///< forward, of matrix products
+  SymbolicSize vector_flops;           ///< forward, element-wise
+  SymbolicSize backward_matrix_flops;  ///< including what a memory mode computes again
+  SymbolicSize backward_vector_flops;
+  SymbolicSize bytes_read;                 ///< forward: inputs, weights, intermediates
+  SymbolicSize bytes_written;              ///< forward: outputs, intermediates
+  SymbolicSize backward_bytes;             ///< read and written: saved tensors, weights, all gradients
+  SymbolicSize workspace_bytes;            ///< forward, beyond inputs and outputs, free again at the end of the node
+  SymbolicSize backward_workspace_bytes;   ///< the same in backward, beyond saved tensors and gradients
+  SymbolicSize all_reduce_bytes;           ///< zero where no collective follows
+  SymbolicSize backward_all_reduce_bytes;  ///< of the gradient of the first input
+
+  SymbolicSize forward_flops() const { return matrix_flops + vector_flops; }
+};
+
+/// Nodes [first, end).
+struct NodeRange {
+  int first = 0;
+  int end = 0;
+};
+
+class OperatorGraph {
+ public:
+  const std::vector<GraphNode>& nodes() const { return nodes_; }
+  const std::vector<GraphTensor>& tensors() const { return tensors_; }
+  int num_layers() const { return static_cast<int>(layers_.size()); }
+
+  NodeRange all() const { return {0, static_cast<int>(nodes_.size())}; }
+  NodeRange before_layers() const { return {0, layers_.front().first}; }
+  NodeRange layer(int index) const { return layers_.at(static_cast<std::size_t>(index)); }
+  NodeRange after_layers() const { return {layers_.back().end, all().end}; }
+
+  /// Tensors that nodes of the range read and none of them makes: all that a checkpointed block keeps.
+  std::vector<int> inputs_of(NodeRange range) const;
+  /// Tensors that the range keeps for backward, each once, without those that an earlier node keeps already; so ranges
+  /// that cover the graph add up to the whole.
+  std::vector<int> saved_in(NodeRange range) const;
+  SymbolicSize saved_bytes(NodeRange range) const { return bytes_of(saved_in(range)); }
+  SymbolicSize bytes_of(const std::vector<int>& tensors) const;
+  SymbolicSize forward_flops(NodeRange range) const;
+  SymbolicSize matrix_flops(NodeRange range) const;
+  SymbolicSize backward_flops(NodeRange range) const;
+
+ private:
+  friend class internal::GraphBuilder;
+  std::vector<GraphNode> nodes_;
+  std::vector<GraphTensor> tensors_;
+  std::vector<NodeRange> layers_;
+};
+
+/// Builds the graph of `config`, whose tensor table is `tensor_table(config)`. Dropout nodes exist where the config's
+/// rates are above 0. Throws InputError for an option outside its range.
+OperatorGraph operator_graph(const ModelConfig& config, const GraphOptions& options = {});
+
+std::string_view op_kind_name(OpKind kind);
+
+}  // namespace gantry::spec
