@@ -1,0 +1,295 @@
+#include "gantry/kernels/attention/attention.h"
+
+#include <torch/torch.h>
+
+#include <cmath>
+
+#include "gantry/kernels/attention/decode_raw.h"
+#include "gantry/kernels/attention/flash_raw.h"
+#include "gantry/kernels/common.h"
+#include "gantry/kernels/rope/rope.h"
+
+namespace gantry::kernels {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::tensor_list;
+
+double effective_scale(const AttentionOptions& options) {
+  return options.scale != 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(options.head_dim));
+}
+
+bool flash_applies(const at::Tensor& x, const AttentionOptions& options) {
+  return has_raw_kernel(x) && options.head_dim % 16 == 0;
+}
+
+// Views [B, T, heads, head_dim] into packed projections.
+struct Unpacked {
+  at::Tensor q, k, v;
+};
+
+Unpacked unpack(const at::Tensor& qkv, const AttentionOptions& o) {
+  const at::Tensor heads = qkv.view({qkv.size(0), qkv.size(1), o.heads + 2 * o.kv_heads, o.head_dim});
+  return {heads.narrow(2, 0, o.heads), heads.narrow(2, o.heads, o.kv_heads),
+          heads.narrow(2, o.heads + o.kv_heads, o.kv_heads)};
+}
+
+void rotate(const at::Tensor& qkv, const RopeTables& rope, const at::Tensor& positions, const AttentionOptions& o,
+            bool inverse) {
+  if (!rope.cosine.defined()) return;
+  const at::Tensor rows = qkv.view({-1, o.heads + 2 * o.kv_heads, o.head_dim});
+  rope_(rows.narrow(1, 0, o.heads + o.kv_heads), positions.reshape({-1}), rope.cosine, rope.sine, inverse);
+}
+
+template <class Raw>
+HeadView<const Raw> const_view(const at::Tensor& x) {
+  return {raw_const<Raw>(x), x.stride(0), x.stride(1)};
+}
+
+template <class Raw>
+HeadView<Raw> view(const at::Tensor& x) {
+  return {raw<Raw>(x), x.stride(0), x.stride(1)};
+}
+
+FlashShape make_shape(const at::Tensor& q, std::int64_t k_length, const AttentionOptions& o) {
+  return {.batch = q.size(0),
+          .q_length = q.size(1),
+          .k_length = k_length,
+          .heads = o.heads,
+          .kv_heads = o.kv_heads,
+          .head_dim = o.head_dim,
+          .scale = static_cast<float>(effective_scale(o)),
+          .causal = o.causal,
+          .row_starts = raw_const<std::int32_t>(o.row_starts),
+          .key_mask = raw_const<std::uint8_t>(o.key_mask)};
+}
+
+// One scratch area per thread, allocated once a call.
+at::Tensor thread_scratch(std::int64_t floats, const at::Tensor& like) {
+  return at::empty({at::get_num_threads(), floats}, like.options().dtype(at::kFloat));
+}
+
+struct FlashResult {
+  at::Tensor out, lse;
+};
+
+FlashResult run_flash(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t k_length,
+                      const AttentionOptions& o) {
+  const FlashShape shape = make_shape(q, k_length, o);
+  FlashResult result{at::empty({shape.batch, shape.q_length, shape.heads, shape.head_dim}, q.options()),
+                     at::empty({shape.batch, shape.heads, shape.q_length}, q.options().dtype(at::kFloat))};
+  const at::Tensor scratch = thread_scratch(flash_forward_scratch(shape), q);
+  dispatch_raw(q.scalar_type(), [&]<class Raw>() {
+    const auto kernel = GANTRY_ISA_SELECT(flash_forward<Raw>);
+    at::parallel_for(0, shape.batch * shape.heads, 1, [&](std::int64_t begin, std::int64_t end) {
+      kernel({.shape = shape,
+              .q = const_view<Raw>(q),
+              .k = const_view<Raw>(k),
+              .v = const_view<Raw>(v),
+              .out = view<Raw>(result.out),
+              .lse = raw<float>(result.lse),
+              .scratch = raw<float>(scratch) + at::get_thread_num() * scratch.size(1)},
+             begin, end);
+    });
+  });
+  return result;
+}
+
+// Gradient of the packed, rotated projections.
+at::Tensor run_flash_backward(const at::Tensor& qkv, const at::Tensor& out, const at::Tensor& lse,
+                              const at::Tensor& dout, const AttentionOptions& o) {
+  const Unpacked x = unpack(qkv, o);
+  at::Tensor dqkv = at::empty_like(qkv);
+  const Unpacked d = unpack(dqkv, o);
+  const FlashShape shape = make_shape(x.q, x.k.size(1), o);
+  const at::Tensor dout4 = dout.contiguous().view(out.sizes());
+  const at::Tensor scratch = thread_scratch(flash_backward_scratch(shape), qkv);
+  dispatch_raw(qkv.scalar_type(), [&]<class Raw>() {
+    const auto kernel = GANTRY_ISA_SELECT(flash_backward<Raw>);
+    at::parallel_for(0, shape.batch * shape.kv_heads, 1, [&](std::int64_t begin, std::int64_t end) {
+      kernel({.shape = shape,
+              .q = const_view<Raw>(x.q),
+              .k = const_view<Raw>(x.k),
+              .v = const_view<Raw>(x.v),
+              .out = const_view<Raw>(out),
+              .dout = const_view<Raw>(dout4),
+              .lse = raw_const<float>(lse),
+              .dq = view<Raw>(d.q),
+              .dk = view<Raw>(d.k),
+              .dv = view<Raw>(d.v),
+              .scratch = raw<float>(scratch) + at::get_thread_num() * scratch.size(1)},
+             begin, end);
+    });
+  });
+  return dqkv;
+}
+
+struct PackedAttentionFunction : torch::autograd::Function<PackedAttentionFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, const at::Tensor& cosine,
+                            const at::Tensor& sine, const at::Tensor& positions, const at::Tensor& row_starts,
+                            const at::Tensor& key_mask, std::vector<std::int64_t> sizes, double scale, bool causal) {
+    const AttentionOptions options = restore(sizes, scale, causal, row_starts, key_mask);
+    rotate(qkv, {cosine, sine}, positions, options, false);
+    const Unpacked x = unpack(qkv, options);
+    FlashResult result = run_flash(x.q, x.k, x.v, x.k.size(1), options);
+    ctx->save_for_backward({qkv.detach(), result.out, result.lse, cosine, sine, positions, row_starts, key_mask});
+    ctx->saved_data["sizes"] = sizes;
+    ctx->saved_data["scale"] = scale;
+    ctx->saved_data["causal"] = causal;
+    return result.out.view({qkv.size(0), qkv.size(1), -1});
+  }
+
+  static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
+    const auto saved = ctx->get_saved_variables();
+    const AttentionOptions options =
+        restore(ctx->saved_data["sizes"].toIntVector(), ctx->saved_data["scale"].toDouble(),
+                ctx->saved_data["causal"].toBool(), saved[6], saved[7]);
+    at::Tensor dqkv = run_flash_backward(saved[0], saved[1], saved[2], gradients[0], options);
+    rotate(dqkv, {saved[3], saved[4]}, saved[5], options, true);
+    tensor_list result(9);
+    result[0] = dqkv;
+    return result;
+  }
+
+  static AttentionOptions restore(const std::vector<std::int64_t>& sizes, double scale, bool causal,
+                                  const at::Tensor& row_starts, const at::Tensor& key_mask) {
+    return {.heads = sizes[0],
+            .kv_heads = sizes[1],
+            .head_dim = sizes[2],
+            .scale = scale,
+            .causal = causal,
+            .row_starts = row_starts,
+            .key_mask = key_mask};
+  }
+};
+
+void check_inputs(const at::Tensor& qkv, const RopeTables& rope, const at::Tensor& positions,
+                  const AttentionOptions& o) {
+  GANTRY_CHECK(o.heads > 0 && o.kv_heads > 0 && o.heads % o.kv_heads == 0,
+               "attention: {} heads cannot share {} key/value heads", o.heads, o.kv_heads);
+  GANTRY_CHECK(qkv.dim() == 3 && qkv.size(2) == (o.heads + 2 * o.kv_heads) * o.head_dim && qkv.is_contiguous(),
+               "attention: expected contiguous packed projections [B, T, {}], got {}",
+               (o.heads + 2 * o.kv_heads) * o.head_dim, c10::str(qkv.sizes()));
+  GANTRY_CHECK(!rope.cosine.defined() || positions.numel() == qkv.size(0) * qkv.size(1),
+               "attention: {} positions for {} tokens", positions.defined() ? positions.numel() : 0,
+               qkv.size(0) * qkv.size(1));
+  const auto check_mask = [&](const char* name, const at::Tensor& mask, bool type_ok) {
+    GANTRY_CHECK(!mask.defined() || (type_ok && mask.is_contiguous() && mask.dim() == 2 &&
+                                     mask.size(0) == qkv.size(0) && mask.size(1) == qkv.size(1)),
+                 "attention: {} does not fit [{}, {}]", name, qkv.size(0), qkv.size(1));
+  };
+  check_mask("row_starts", o.row_starts, o.row_starts.defined() && o.row_starts.scalar_type() == at::kInt);
+  check_mask("key_mask", o.key_mask,
+             o.key_mask.defined() &&
+                 (o.key_mask.scalar_type() == at::kByte || o.key_mask.scalar_type() == at::kBool));
+}
+
+// Differentiable rotation for the reference path.
+at::Tensor rotated(const at::Tensor& x, const RopeTables& rope, const at::Tensor& positions) {
+  if (!rope.cosine.defined()) return x;
+  const at::Tensor flat = positions.reshape({-1});
+  const auto shape = std::vector<std::int64_t>{x.size(0), x.size(1), 1, rope.cosine.size(1)};
+  const at::Tensor c = rope.cosine.index_select(0, flat).view(shape), s = rope.sine.index_select(0, flat).view(shape);
+  const auto halves = x.chunk(2, -1);
+  return at::cat({halves[0] * c - halves[1] * s, halves[1] * c + halves[0] * s}, -1).to(x.scalar_type());
+}
+
+}  // namespace
+
+at::Tensor attention_reference(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                               const AttentionOptions& o) {
+  const auto wide = q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const std::int64_t group = q.size(2) / k.size(2), t = q.size(1), s = k.size(1);
+  const auto heads_first = [&](const at::Tensor& x, std::int64_t repeat) {
+    return x.to(wide).repeat_interleave(repeat, 2).transpose(1, 2);
+  };
+  at::Tensor scores = at::matmul(heads_first(q, 1), heads_first(k, group).transpose(2, 3)) * effective_scale(o);
+  const auto bools = scores.options().dtype(at::kBool);
+  at::Tensor seen = at::ones({1, 1, t, s}, bools);
+  if (o.causal) seen = seen.tril(s - t);
+  if (o.row_starts.defined()) {
+    seen = seen & at::arange(s, o.row_starts.options()).view({1, 1, 1, s}).ge(o.row_starts.unsqueeze(1).unsqueeze(3));
+  }
+  if (o.key_mask.defined()) seen = seen & o.key_mask.to(at::kBool).view({-1, 1, 1, s});
+  scores = scores.masked_fill(~seen, -std::numeric_limits<double>::infinity());
+  // A row that sees nothing is all NaN after softmax; it is defined as zero.
+  at::Tensor p = at::softmax(scores, -1).masked_fill(~seen.any(-1, true), 0.0);
+  return at::matmul(p, heads_first(v, group)).transpose(1, 2).to(q.scalar_type());
+}
+
+at::Tensor packed_attention(const at::Tensor& qkv, const RopeTables& rope, const at::Tensor& positions,
+                            const AttentionOptions& options) {
+  check_inputs(qkv, rope, positions, options);
+  if (!flash_applies(qkv, options)) {
+    const Unpacked x = unpack(qkv, options);
+    const at::Tensor q = rotated(x.q, rope, positions), k = rotated(x.k, rope, positions);
+    return attention_reference(q, k, x.v, options).reshape({qkv.size(0), qkv.size(1), -1});
+  }
+  return PackedAttentionFunction::apply(
+      qkv, rope.cosine, rope.sine, positions, options.row_starts, options.key_mask,
+      std::vector<std::int64_t>{options.heads, options.kv_heads, options.head_dim}, options.scale, options.causal);
+}
+
+namespace {
+
+template <class Raw>
+void run_decode(const Unpacked& x, const KvSlices& cache, std::int64_t length, const at::Tensor& starts,
+                const AttentionOptions& o, const at::Tensor& out) {
+  const at::Tensor scratch = thread_scratch(length, out);
+  const auto kernel = GANTRY_ISA_SELECT(decode_attention<Raw>);
+  const std::int64_t batch = x.q.size(0), tokens = x.q.size(1);
+  const std::int64_t grain = std::max<std::int64_t>(1, 65536 / std::max<std::int64_t>(1, length * o.head_dim));
+  at::parallel_for(0, batch * tokens * o.heads, grain, [&](std::int64_t begin, std::int64_t end) {
+    kernel({.q = raw_const<Raw>(x.q),
+            .q_stride = x.q.stride(1),
+            .k = raw_const<Raw>(cache.keys),
+            .v = raw_const<Raw>(cache.values),
+            .out = raw<Raw>(out),
+            .tokens = tokens,
+            .heads = o.heads,
+            .kv_heads = o.kv_heads,
+            .head_dim = o.head_dim,
+            .capacity = cache.keys.size(1),
+            .length = length,
+            .starts = raw_const<std::int64_t>(starts),
+            .scale = static_cast<float>(effective_scale(o)),
+            .scratch = raw<float>(scratch) + at::get_thread_num() * length},
+           begin, end);
+  });
+}
+
+}  // namespace
+
+at::Tensor cached_attention(const at::Tensor& qkv, const RopeTables& rope, const at::Tensor& positions,
+                            const KvSlices& cache, std::int64_t length, const at::Tensor& starts,
+                            const AttentionOptions& options) {
+  check_inputs(qkv, rope, positions, options);
+  const std::int64_t tokens = qkv.size(1), total = length + tokens;
+  GANTRY_CHECK(total <= cache.keys.size(1) && cache.keys.size(0) == qkv.size(0),
+               "attention: {} + {} tokens of {} sequences do not fit a cache of {} x {}", length, tokens, qkv.size(0),
+               cache.keys.size(0), cache.keys.size(1));
+  const at::NoGradGuard no_grad;
+  rotate(qkv, rope, positions, options, false);
+  const Unpacked x = unpack(qkv, options);
+  cache.keys.narrow(1, length, tokens).copy_(x.k);
+  cache.values.narrow(1, length, tokens).copy_(x.v);
+  constexpr std::int64_t kDecodeTokens = 4;
+  at::Tensor out;
+  if (has_raw_kernel(qkv) && tokens <= kDecodeTokens) {
+    out = at::empty({qkv.size(0), tokens, options.heads, options.head_dim}, qkv.options());
+    dispatch_raw(qkv.scalar_type(), [&]<class Raw>() { run_decode<Raw>(x, cache, total, starts, options, out); });
+  } else {
+    AttentionOptions ranged = options;
+    if (starts.defined()) {
+      ranged.row_starts = starts.to(at::kInt).unsqueeze(1).expand({qkv.size(0), tokens}).contiguous();
+    }
+    if (flash_applies(qkv, options)) {
+      out = run_flash(x.q, cache.keys, cache.values, total, ranged).out;
+    } else {
+      out = attention_reference(x.q, cache.keys.narrow(1, 0, total), cache.values.narrow(1, 0, total), ranged);
+    }
+  }
+  return out.view({qkv.size(0), tokens, -1});
+}
+
+}  // namespace gantry::kernels

@@ -1,0 +1,115 @@
+#include "gantry/kernels/attention/flash_tiles.h"
+
+namespace gantry::kernels::GANTRY_ISA_NAMESPACE {
+namespace {
+
+constexpr std::int64_t kQ = kFlashQueryTile;
+constexpr std::int64_t kK = kFlashKeyTile;
+
+struct ForwardTiles {
+  float* keys;     // [head_dim, padded] transposed
+  float* values;   // [padded, head_dim]
+  float* scores;   // [kQ, kK]
+  float* q;        // [kQ, head_dim]
+  float* out;      // [kQ, head_dim]
+  float* maximum;  // [kQ]
+  float* sum;      // [kQ]
+};
+
+ForwardTiles lay_out(float* scratch, std::int64_t padded, std::int64_t dim) {
+  ForwardTiles tiles;
+  tiles.keys = scratch;
+  tiles.values = tiles.keys + padded * dim;
+  tiles.scores = tiles.values + padded * dim;
+  tiles.q = tiles.scores + kQ * kK;
+  tiles.out = tiles.q + kQ * dim;
+  tiles.maximum = tiles.out + kQ * dim;
+  tiles.sum = tiles.maximum + kQ;
+  return tiles;
+}
+
+// Scores of one tile to probabilities under the running maximum; rescales what was summed so far when it rises.
+void soften(const ForwardTiles& tiles, std::int64_t rows, std::int64_t dim) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    float* row = tiles.scores + r * kK;
+    F32x16 s[4];
+    for (int v = 0; v < 4; ++v) s[v] = load(row + v * kLanes);
+    const float peak = reduce_max(max(max(s[0], s[1]), max(s[2], s[3])));
+    const float old = tiles.maximum[r];
+    const float maximum = peak > old ? peak : old;
+    if (maximum == -__builtin_inff()) {  // nothing visible yet
+      for (int v = 0; v < 4; ++v) store(row + v * kLanes, F32x16{});
+      continue;
+    }
+    F32x16 total = {};
+    for (int v = 0; v < 4; ++v) {
+      const F32x16 p = exp(s[v] - maximum);
+      total += p;
+      store(row + v * kLanes, p);
+    }
+    if (maximum != old) {
+      const float shrink = old == -__builtin_inff() ? 0.0f : __builtin_expf(old - maximum);
+      tiles.sum[r] *= shrink;
+      float* out = tiles.out + r * dim;
+      for (std::int64_t d = 0; d < dim; d += kLanes) store(out + d, load(out + d) * shrink);
+      tiles.maximum[r] = maximum;
+    }
+    tiles.sum[r] += reduce_add(total);
+  }
+}
+
+template <class T>
+void query_tile(const FlashForwardArgs<T>& args, const ForwardTiles& tiles, std::int64_t b, std::int64_t head,
+                std::int64_t begin, std::int64_t rows) {
+  const FlashShape& s = args.shape;
+  const std::int64_t dim = s.head_dim, padded = flash_padded_keys(s);
+  copy_rows(args.q, b, head, begin, rows, dim, s.scale, tiles.q);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    tiles.maximum[r] = -__builtin_inff();
+    tiles.sum[r] = 0;
+  }
+  std::memset(tiles.out, 0, static_cast<std::size_t>(rows * dim) * sizeof(float));
+  const VisibleRange range = tile_range(s, b, begin, rows);
+  for (std::int64_t key = range.first; key < range.last; key += kK) {
+    panel_gemm({tiles.q, dim, 1}, tiles.keys + key, padded, tiles.scores, kK, rows, kK, dim, false);
+    for (std::int64_t r = 0; r < rows; ++r) mask_row(s, b, begin + r, key, tiles.scores + r * kK);
+    soften(tiles, rows, dim);
+    panel_gemm({tiles.scores, kK, 1}, tiles.values + key * dim, dim, tiles.out, dim, rows, dim, kK, true);
+  }
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const float sum = tiles.sum[r];
+    T* out = args.out.data + b * args.out.batch + (begin + r) * args.out.token + head * dim;
+    const float inverse = sum > 0 ? 1.0f / sum : (sum == 0 ? 0.0f : sum);
+    for (std::int64_t d = 0; d < dim; d += kLanes) store(out + d, load(tiles.out + r * dim + d) * inverse);
+    args.lse[(b * s.heads + head) * s.q_length + begin + r] = tiles.maximum[r] + __builtin_logf(sum);
+  }
+}
+
+}  // namespace
+
+template <class T>
+void flash_forward(const FlashForwardArgs<T>& args, std::int64_t begin, std::int64_t end) {
+  const FlashShape& s = args.shape;
+  const std::int64_t dim = s.head_dim, padded = flash_padded_keys(s);
+  const ForwardTiles tiles = lay_out(args.scratch, padded, dim);
+  std::int64_t packed = -1;  // the (batch, kv_head) whose keys are in the scratch
+  for (std::int64_t item = begin; item < end; ++item) {
+    const std::int64_t b = item / s.heads, head = item % s.heads;
+    const std::int64_t kv_head = head / (s.heads / s.kv_heads);
+    if (packed != b * s.kv_heads + kv_head) {
+      packed = b * s.kv_heads + kv_head;
+      copy_transposed(args.k, b, kv_head, s.k_length, padded, dim, tiles.keys);
+      copy_rows(args.v, b, kv_head, 0, s.k_length, dim, 1.0f, tiles.values);
+      std::memset(tiles.values + s.k_length * dim, 0,
+                  static_cast<std::size_t>((padded - s.k_length) * dim) * sizeof(float));
+    }
+    for (std::int64_t t = 0; t < s.q_length; t += kQ) {
+      query_tile(args, tiles, b, head, t, s.q_length - t < kQ ? s.q_length - t : kQ);
+    }
+  }
+}
+
+template void flash_forward<float>(const FlashForwardArgs<float>&, std::int64_t, std::int64_t);
+template void flash_forward<Bf16>(const FlashForwardArgs<Bf16>&, std::int64_t, std::int64_t);
+
+}  // namespace gantry::kernels::GANTRY_ISA_NAMESPACE

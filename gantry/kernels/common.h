@@ -1,0 +1,43 @@
+#pragma once
+// Helpers of the operators' checked entry points: element types and raw pointers.
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+
+#include <type_traits>
+#include <utility>
+
+#include "gantry/base/check.h"
+#include "gantry/kernels/cpu/bf16.h"
+
+namespace gantry::kernels {
+
+/// True where the raw CPU kernels apply; other devices and types take the reference composition of ATen operators.
+inline bool has_raw_kernel(const at::Tensor& x) {
+  return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+}
+
+/// Calls body.template operator()<Raw>() with Raw = float or Bf16.
+template <class Body>
+decltype(auto) dispatch_raw(at::ScalarType type, Body&& body) {
+  if (type == at::kBFloat16) return body.template operator()<Bf16>();
+  GANTRY_ASSERT(type == at::kFloat);
+  return body.template operator()<float>();
+}
+
+template <class Raw>
+Raw* raw(const at::Tensor& x) {
+  return x.defined() ? static_cast<Raw*>(x.data_ptr()) : nullptr;
+}
+
+template <class Raw>
+const Raw* raw_const(const at::Tensor& x) {
+  return x.defined() ? static_cast<const Raw*>(x.const_data_ptr()) : nullptr;
+}
+
+/// Rows of a tensor seen as [rows, last axis].
+inline std::int64_t row_count(const at::Tensor& x) { return x.numel() / x.size(-1); }
+
+/// Piece size for at::parallel_for over rows of `width` elements: at least some 16k elements a piece.
+inline std::int64_t row_grain(std::int64_t width) { return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, width)); }
+
+}  // namespace gantry::kernels

@@ -1,0 +1,181 @@
+#include "gantry/kernels/cross_entropy/linear_cross_entropy.h"
+
+#include <torch/torch.h>
+
+#include "gantry/kernels/common.h"
+#include "gantry/kernels/cross_entropy/cross_entropy_raw.h"
+#include "gantry/kernels/norm_gradients.h"
+#include "gantry/tensor/gradient_sink.h"
+
+namespace gantry::kernels {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::tensor_list;
+
+// Losses of a chunk; logits become their gradients when scale is not 0.
+void softmax_losses(at::Tensor& logits, const at::Tensor& labels, at::Tensor& losses, double scale) {
+  if (has_raw_kernel(logits)) {
+    dispatch_raw(logits.scalar_type(), [&]<class Raw>() {
+      const auto kernel = GANTRY_ISA_SELECT(cross_entropy<Raw>);
+      at::parallel_for(0, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
+        kernel({.logits = raw<Raw>(logits),
+                .labels = raw_const<std::int64_t>(labels),
+                .losses = raw<float>(losses),
+                .vocab = logits.size(1),
+                .scale = static_cast<float>(scale)},
+               begin, end);
+      });
+    });
+    return;
+  }
+  const at::Tensor log_probabilities = at::log_softmax(logits, 1, at::kFloat);
+  const at::Tensor counted = labels.ge(0).unsqueeze(1);
+  const at::Tensor index = labels.clamp_min(0).unsqueeze(1);
+  losses.copy_((-log_probabilities.gather(1, index) * counted).squeeze(1));
+  if (scale == 0) return;
+  const at::Tensor one = at::ones_like(index, log_probabilities.options());
+  logits.copy_(log_probabilities.exp().scatter_add(1, index, -one) * counted * scale);
+}
+
+struct Chunks {
+  std::int64_t tokens, rows;
+};
+
+Chunks plan_chunks(const at::Tensor& hidden2, const at::Tensor& weight, std::int64_t chunk_bytes) {
+  const std::int64_t row_bytes = weight.size(0) * static_cast<std::int64_t>(hidden2.element_size());
+  const std::int64_t rows = std::max<std::int64_t>(16, chunk_bytes / row_bytes);
+  return {hidden2.size(0), std::min(rows, std::max<std::int64_t>(1, hidden2.size(0)))};
+}
+
+at::Tensor chunk_logits(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias) {
+  return at::linear(hidden, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+}
+
+// Where a parameter's gradient gathers during the loop: its slot, or a tensor of its own.
+struct Gatherer {
+  Gatherer(const at::Tensor& parameter, bool wanted) : needed(wanted) {
+    if (!needed) return;
+    auto* sinks = tensor::GradientSinks::active();
+    slot = sinks == nullptr ? nullptr : sinks->find(parameter);
+    if (slot == nullptr) own.gradient = at::empty_like(parameter);
+  }
+  tensor::GradientSlot& place() { return slot != nullptr ? *slot : own; }
+  /// The tensor to hand to autograd; undefined when a slot took it.
+  at::Tensor result() const { return slot == nullptr && needed ? own.gradient : at::Tensor(); }
+
+  bool needed;
+  tensor::GradientSlot* slot = nullptr;
+  tensor::GradientSlot own;
+};
+
+struct Needs {
+  bool hidden, weight, bias;
+};
+
+struct Result {
+  at::Tensor loss, dhidden, dweight, dbias;
+};
+
+Result run(const at::Tensor& hidden2, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& labels,
+           double normalizer, std::int64_t chunk_bytes, Needs needs) {
+  const Chunks chunks = plan_chunks(hidden2, weight, chunk_bytes);
+  const double scale = 1.0 / normalizer;
+  at::Tensor losses = at::empty({chunks.tokens}, hidden2.options().dtype(at::kFloat));
+  Result result;
+  if (needs.hidden) result.dhidden = at::empty_like(hidden2);
+  Gatherer dweight(weight, needs.weight), dbias(bias, needs.bias);
+  for (std::int64_t first = 0; first < chunks.tokens; first += chunks.rows) {
+    const std::int64_t rows = std::min(chunks.rows, chunks.tokens - first);
+    const at::Tensor part = hidden2.narrow(0, first, rows);
+    at::Tensor logits = chunk_logits(part, weight, bias);
+    at::Tensor part_losses = losses.narrow(0, first, rows);
+    softmax_losses(logits, labels.narrow(0, first, rows), part_losses, scale);
+    if (needs.hidden) {
+      at::Tensor target = result.dhidden.narrow(0, first, rows);
+      at::mm_out(target, logits, weight);
+    }
+    if (needs.weight) tensor::accumulate_product(dweight.place(), logits.t(), part);
+    if (needs.bias) tensor::accumulate(dbias.place(), logits.sum(0, false, at::kFloat));
+  }
+  result.loss = losses.sum().mul_(scale);
+  result.dweight = dweight.result();
+  result.dbias = dbias.result();
+  return result;
+}
+
+struct LinearCrossEntropyFunction : torch::autograd::Function<LinearCrossEntropyFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& weight,
+                            const at::Tensor& bias, const at::Tensor& labels, double normalizer,
+                            std::int64_t chunk_bytes) {
+    const at::Tensor hidden2 = hidden.reshape({-1, hidden.size(-1)}).contiguous();
+    const Needs needs{hidden.requires_grad(), weight.requires_grad(), bias.defined() && bias.requires_grad()};
+    Result result = run(hidden2, weight, bias, labels, normalizer, chunk_bytes, needs);
+    ctx->saved_data["shape"] = hidden.sizes();
+    ctx->saved_data["in_slot"] = (needs.weight && !result.dweight.defined()) || (needs.bias && !result.dbias.defined());
+    ctx->save_for_backward({result.dhidden, result.dweight, result.dbias});
+    return result.loss;
+  }
+
+  static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
+    const auto saved = ctx->get_saved_variables();
+    const double factor = gradients[0].item<double>();
+    GANTRY_CHECK(!ctx->saved_data["in_slot"].toBool() || factor == 1.0,
+                 "linear_cross_entropy: with fused gradient accumulation backward() must start at the loss itself; "
+                 "scale it through the normalizer option (got a gradient of {})",
+                 factor);
+    tensor_list result(6);
+    for (int i = 0; i < 3; ++i) {
+      if (saved[i].defined()) result[i] = factor == 1.0 ? saved[i] : saved[i] * factor;
+    }
+    if (result[0].defined()) result[0] = result[0].view(ctx->saved_data["shape"].toIntVector());
+    return result;
+  }
+};
+
+void check_inputs(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
+                  const at::Tensor& labels) {
+  GANTRY_CHECK(weight.dim() == 2 && hidden.dim() >= 1 && hidden.size(-1) == weight.size(1),
+               "linear_cross_entropy: hidden {} does not fit weight {}", c10::str(hidden.sizes()),
+               c10::str(weight.sizes()));
+  GANTRY_CHECK(!bias.defined() || (bias.dim() == 1 && bias.size(0) == weight.size(0)),
+               "linear_cross_entropy: the bias does not fit weight {}", c10::str(weight.sizes()));
+  GANTRY_CHECK(labels.scalar_type() == at::kLong && labels.numel() == row_count(hidden),
+               "linear_cross_entropy: expected {} int64 labels, got {} of {}", row_count(hidden), labels.numel(),
+               c10::toString(labels.scalar_type()));
+  if (labels.is_cpu() && labels.numel() > 0) {
+    const auto highest = labels.max().item<std::int64_t>();
+    GANTRY_CHECK(highest < weight.size(0), "linear_cross_entropy: label {} is outside a vocabulary of {}", highest,
+                 weight.size(0));
+  }
+}
+
+}  // namespace
+
+at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
+                                const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
+  check_inputs(hidden, weight, bias, labels);
+  const at::Tensor flat = labels.reshape({-1}).contiguous();
+  double normalizer = options.normalizer;
+  if (normalizer == 0) normalizer = std::max<double>(1.0, flat.ge(0).sum().item<double>());
+  return LinearCrossEntropyFunction::apply(hidden, weight, bias, flat, normalizer, options.chunk_bytes);
+}
+
+at::Tensor linear_cross_entropy_losses(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
+                                       const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
+  check_inputs(hidden, weight, bias, labels);
+  const at::NoGradGuard no_grad;
+  const at::Tensor hidden2 = hidden.reshape({-1, hidden.size(-1)}).contiguous();
+  const at::Tensor flat = labels.reshape({-1}).contiguous();
+  const Chunks chunks = plan_chunks(hidden2, weight, options.chunk_bytes);
+  at::Tensor losses = at::empty({chunks.tokens}, hidden2.options().dtype(at::kFloat));
+  for (std::int64_t first = 0; first < chunks.tokens; first += chunks.rows) {
+    const std::int64_t rows = std::min(chunks.rows, chunks.tokens - first);
+    at::Tensor logits = chunk_logits(hidden2.narrow(0, first, rows), weight, bias);
+    at::Tensor part = losses.narrow(0, first, rows);
+    softmax_losses(logits, flat.narrow(0, first, rows), part, 0.0);
+  }
+  return losses;
+}
+
+}  // namespace gantry::kernels

@@ -1,0 +1,281 @@
+#include "gantry/kernels/linear/linear.h"
+
+#include <torch/torch.h>
+
+#include "gantry/kernels/common.h"
+#include "gantry/kernels/linear/linear_raw.h"
+#include "gantry/tensor/gradient_sink.h"
+
+namespace gantry::kernels {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::tensor_list;
+
+bool requires_grad(const at::Tensor& x) { return x.defined() && x.requires_grad(); }
+
+bool any_requires_grad(const at::Tensor& x, const std::vector<at::Tensor>& weights,
+                       const std::vector<at::Tensor>& biases) {
+  if (!at::GradMode::is_enabled()) return false;
+  if (requires_grad(x)) return true;
+  for (const auto& weight : weights) {
+    if (requires_grad(weight)) return true;
+  }
+  for (const auto& bias : biases) {
+    if (requires_grad(bias)) return true;
+  }
+  return false;
+}
+
+// ---- few rows, no gradients
+
+template <class Raw>
+void run_small(const at::Tensor& x, const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& biases,
+               const at::Tensor& y) {
+  const std::int64_t rows = x.size(0), k = x.size(1);
+  const at::Tensor order = at::empty({rows, k}, x.options().dtype(at::kFloat));
+  for (std::int64_t r = 0; r < rows; ++r) {
+    GANTRY_ISA_SELECT(deinterleave<Raw>)(raw_const<Raw>(x) + r * k, k, raw<float>(order) + r * k);
+  }
+  const auto kernel = GANTRY_ISA_SELECT(small_linear<Raw>);
+  const std::int64_t total = y.size(1);
+  // One fork for all weights: a piece of the joint column range may span several of them.
+  at::parallel_for(0, total, std::max<std::int64_t>(16, 65536 / k), [&](std::int64_t begin, std::int64_t end) {
+    std::int64_t first = 0;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      const std::int64_t n = weights[i].size(0);
+      const std::int64_t from = std::max(begin, first) - first, to = std::min(end, first + n) - first;
+      if (from < to) {
+        kernel({.x = raw_const<float>(order),
+                .rows = rows,
+                .k = k,
+                .w = raw_const<Raw>(weights[i]),
+                .bias = biases.empty() ? nullptr : raw_const<Raw>(biases[i]),
+                .y = raw<Raw>(y) + first,
+                .y_stride = total},
+               from, to);
+      }
+      first += n;
+    }
+  });
+}
+
+bool small_applies(const at::Tensor& x, const std::vector<at::Tensor>& weights) {
+  if (!has_raw_kernel(x) || row_count(x) > kMaxSmallRows || x.numel() == 0) return false;
+  for (const auto& weight : weights) {
+    if (weight.scalar_type() != x.scalar_type() || !weight.is_contiguous()) return false;
+  }
+  return true;
+}
+
+at::Tensor small(const at::Tensor& x, const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& biases) {
+  const at::Tensor x2 = x.reshape({-1, x.size(-1)}).contiguous();
+  std::int64_t total = 0;
+  for (const auto& weight : weights) total += weight.size(0);
+  at::Tensor y = at::empty({x2.size(0), total}, x.options());
+  dispatch_raw(x.scalar_type(), [&]<class Raw>() { run_small<Raw>(x2, weights, biases, y); });
+  auto shape = x.sizes().vec();
+  shape.back() = total;
+  return y.view(shape);
+}
+
+// ---- any number of rows
+
+at::Tensor product(const at::Tensor& x2, const at::Tensor& weight, const at::Tensor& bias, WeightLayout layout) {
+  if (layout == WeightLayout::kOutIn) return at::linear(x2, weight, bias.defined() ? std::optional(bias) : std::nullopt);
+  return bias.defined() ? at::addmm(bias, x2, weight) : at::mm(x2, weight);
+}
+
+at::Tensor fused_product(const at::Tensor& x2, const std::vector<at::Tensor>& weights,
+                         const std::vector<at::Tensor>& biases, WeightLayout layout) {
+  if (weights.size() == 1) return product(x2, weights[0], biases.empty() ? at::Tensor() : biases[0], layout);
+  const at::Tensor bias = biases.empty() ? at::Tensor() : at::cat(biases);
+  if (const at::Tensor joint = view_adjacent(weights); joint.defined()) return product(x2, joint, bias, layout);
+  std::int64_t total = 0;
+  for (const auto& weight : weights) total += weight.size(0);
+  at::Tensor y = at::empty({x2.size(0), total}, x2.options());
+  std::int64_t first = 0;
+  for (const auto& weight : weights) {
+    y.narrow(1, first, weight.size(0)).copy_(at::mm(x2, weight.t()));
+    first += weight.size(0);
+  }
+  return bias.defined() ? y.add_(bias) : y;
+}
+
+// The weight gradients of one backward pass: into their slots where a trainer registered them, else returned.
+class WeightGradients {
+ public:
+  WeightGradients(const at::Tensor& x2, const at::Tensor& dy2, WeightLayout layout)
+      : x2_(x2), dy2_(dy2), layout_(layout) {}
+
+  tensor_list weights(const std::vector<at::Tensor>& weights, const std::vector<bool>& needed) {
+    tensor_list result(weights.size());
+    if (joint_slots(weights, needed)) return result;
+    std::int64_t first = 0;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      const std::int64_t n = weights[i].size(layout_ == WeightLayout::kOutIn ? 0 : 1);
+      if (needed[i]) result[i] = one(weights[i], dy2_.narrow(1, first, n));
+      first += n;
+    }
+    return result;
+  }
+
+ private:
+  at::Tensor one(const at::Tensor& weight, const at::Tensor& dy) {
+    const bool out_in = layout_ == WeightLayout::kOutIn;
+    const at::Tensor a = out_in ? dy.t() : x2_.t(), b = out_in ? x2_ : dy;
+    auto* sinks = tensor::GradientSinks::active();
+    auto* slot = sinks == nullptr ? nullptr : sinks->find(weight);
+    if (slot == nullptr) return at::mm(a, b);
+    tensor::accumulate_product(*slot, a, b);
+    return {};
+  }
+
+  bool joint_slots(const std::vector<at::Tensor>& weights, const std::vector<bool>& needed) {
+    auto* sinks = tensor::GradientSinks::active();
+    if (sinks == nullptr || weights.size() < 2) return false;
+    std::vector<at::Tensor> places;
+    std::vector<tensor::GradientSlot*> slots;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      auto* slot = needed[i] ? sinks->find(weights[i]) : nullptr;
+      if (slot == nullptr || (i > 0 && slot->written != slots[0]->written)) return false;
+      slots.push_back(slot);
+      places.push_back(slot->gradient);
+    }
+    tensor::GradientSlot joint{view_adjacent(places), slots[0]->written};
+    if (!joint.gradient.defined()) return false;
+    tensor::accumulate_product(joint, dy2_.t(), x2_);
+    for (auto* slot : slots) slot->written = true;
+    return true;
+  }
+
+  at::Tensor x2_, dy2_;
+  WeightLayout layout_;
+};
+
+at::Tensor bias_gradient(const at::Tensor& bias, const at::Tensor& dy) {
+  at::Tensor gradient = dy.sum(0, false, at::kFloat).to(bias.scalar_type());
+  auto* sinks = tensor::GradientSinks::active();
+  auto* slot = sinks == nullptr ? nullptr : sinks->find(bias);
+  if (slot == nullptr) return gradient;
+  tensor::accumulate(*slot, gradient);
+  return {};
+}
+
+struct LinearFunction : torch::autograd::Function<LinearFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, std::vector<at::Tensor> weights,
+                            std::vector<at::Tensor> biases, std::int64_t layout) {
+    const at::Tensor x2 = x.reshape({-1, x.size(-1)});
+    at::Tensor y = fused_product(x2, weights, biases, static_cast<WeightLayout>(layout));
+    tensor_list saved{x2};
+    saved.insert(saved.end(), weights.begin(), weights.end());
+    saved.insert(saved.end(), biases.begin(), biases.end());
+    ctx->save_for_backward(std::move(saved));
+    ctx->saved_data["weights"] = static_cast<std::int64_t>(weights.size());
+    ctx->saved_data["layout"] = layout;
+    auto shape = x.sizes().vec();
+    shape.back() = y.size(1);
+    return y.view(shape);
+  }
+
+  static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
+    const auto saved = ctx->get_saved_variables();
+    const auto count = static_cast<std::size_t>(ctx->saved_data["weights"].toInt());
+    const auto layout = static_cast<WeightLayout>(ctx->saved_data["layout"].toInt());
+    const std::vector<at::Tensor> weights(saved.begin() + 1, saved.begin() + 1 + count);
+    const std::vector<at::Tensor> biases(saved.begin() + 1 + count, saved.end());
+    const at::Tensor dy2 = gradients[0].reshape({-1, gradients[0].size(-1)});
+    std::vector<bool> needed;
+    for (std::size_t i = 0; i < count; ++i) needed.push_back(ctx->needs_input_grad(1 + i));
+    tensor_list result{at::Tensor()};
+    if (ctx->needs_input_grad(0)) {
+      auto shape = gradients[0].sizes().vec();
+      shape.back() = saved[0].size(1);
+      result[0] = input_gradient(dy2, weights, layout).view(shape);
+    }
+    for (auto& gradient : WeightGradients(saved[0], dy2, layout).weights(weights, needed)) result.push_back(gradient);
+    std::int64_t first = 0;
+    for (std::size_t i = 0; i < biases.size(); ++i) {
+      const at::Tensor part = dy2.narrow(1, first, biases[i].size(0));
+      result.push_back(ctx->needs_input_grad(1 + count + i) ? bias_gradient(biases[i], part) : at::Tensor());
+      first += biases[i].size(0);
+    }
+    result.emplace_back();
+    return result;
+  }
+
+  static at::Tensor input_gradient(const at::Tensor& dy2, const std::vector<at::Tensor>& weights,
+                                   WeightLayout layout) {
+    if (layout == WeightLayout::kInOut) return at::mm(dy2, weights[0].t());
+    if (weights.size() == 1) return at::mm(dy2, weights[0]);
+    if (const at::Tensor joint = view_adjacent(weights); joint.defined()) return at::mm(dy2, joint);
+    at::Tensor dx;
+    std::int64_t first = 0;
+    for (const auto& weight : weights) {
+      const at::Tensor part = dy2.narrow(1, first, weight.size(0));
+      dx = dx.defined() ? dx.addmm_(part, weight) : at::mm(part, weight);
+      first += weight.size(0);
+    }
+    return dx;
+  }
+};
+
+void check_inputs(const at::Tensor& x, const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& biases,
+                  WeightLayout layout) {
+  GANTRY_CHECK(x.dim() >= 1, "linear: expected an input of at least one axis, got a scalar");
+  GANTRY_CHECK(biases.empty() || biases.size() == weights.size(), "linear: {} biases for {} weights", biases.size(),
+               weights.size());
+  const int in_axis = layout == WeightLayout::kOutIn ? 1 : 0;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    GANTRY_CHECK(weights[i].dim() == 2 && weights[i].size(in_axis) == x.size(-1),
+                 "linear: input of {} features does not fit weight {}", x.size(-1), c10::str(weights[i].sizes()));
+    GANTRY_CHECK(weights[i].scalar_type() == x.scalar_type(), "linear: input is {}, weight is {}",
+                 c10::toString(x.scalar_type()), c10::toString(weights[i].scalar_type()));
+    if (biases.empty()) continue;
+    GANTRY_CHECK(biases[i].dim() == 1 && biases[i].size(0) == weights[i].size(1 - in_axis),
+                 "linear: bias {} does not fit weight {}", c10::str(biases[i].sizes()), c10::str(weights[i].sizes()));
+  }
+}
+
+at::Tensor apply(const at::Tensor& x, const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& biases,
+                 WeightLayout layout) {
+  check_inputs(x, weights, biases, layout);
+  if (any_requires_grad(x, weights, biases)) {
+    return LinearFunction::apply(x, weights, biases, static_cast<std::int64_t>(layout));
+  }
+  if (layout == WeightLayout::kOutIn && small_applies(x, weights)) return small(x, weights, biases);
+  const at::Tensor y = fused_product(x.reshape({-1, x.size(-1)}), weights, biases, layout);
+  auto shape = x.sizes().vec();
+  shape.back() = y.size(1);
+  return y.view(shape);
+}
+
+}  // namespace
+
+at::Tensor view_adjacent(const std::vector<at::Tensor>& parts) {
+  const at::Tensor& first = parts.front();
+  std::int64_t rows = 0, offset = first.storage_offset();
+  for (const auto& part : parts) {
+    if (!part.is_contiguous() || part.scalar_type() != first.scalar_type() ||
+        part.storage().unsafeGetStorageImpl() != first.storage().unsafeGetStorageImpl() ||
+        part.storage_offset() != offset || part.dim() != first.dim() || part.size(-1) != first.size(-1)) {
+      return {};
+    }
+    rows += part.size(0);
+    offset += part.numel();
+  }
+  const at::NoGradGuard no_grad;
+  return first.detach().as_strided({rows, first.size(-1)}, {first.size(-1), 1}, first.storage_offset());
+}
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, WeightLayout layout) {
+  return apply(x, {weight}, bias.defined() ? std::vector{bias} : std::vector<at::Tensor>{}, layout);
+}
+
+at::Tensor fused_linear(const at::Tensor& x, const std::vector<at::Tensor>& weights,
+                        const std::vector<at::Tensor>& biases) {
+  GANTRY_CHECK(!weights.empty(), "fused_linear: no weights given");
+  return apply(x, weights, biases, WeightLayout::kOutIn);
+}
+
+}  // namespace gantry::kernels
