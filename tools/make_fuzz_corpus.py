@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Seeds of the formats fuzz targets: small valid files and truncated, bit-flipped, oversized and overflowing variants.
 
-Usage: tools/make_fuzz_corpus.py [fuzz/corpus]. Needs only Python's standard library; the output never changes.
+Usage: tools/make_fuzz_corpus.py [fuzz/corpus]. Needs only Python's standard library; the seeds are the same every time.
 """
+import io
 import json
 import random
 import struct
 import sys
+import zipfile
 from pathlib import Path
 
 
@@ -93,7 +95,54 @@ def gguf_seeds(rng):
     yield "alignment_zero", gguf([gguf_entry("general.alignment", 4, bytes(4))])
 
 
-TARGETS = {"formats_gguf": gguf_seeds, "formats_safetensors": safetensors_seeds}
+def npy(shape, data, descr="<f4", major=1, fortran=False):
+    text = f"{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY" + bytes([major, 0]) + struct.pack("<H" if major == 1 else "<I", len(text)) + text + data
+
+
+def npz(method, members):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data, method)
+    return out.getvalue()
+
+
+def npy_seeds(rng):
+    good = npy("(2, 3)", bytes(range(24)), fortran=True)
+    yield from damaged("valid", good, rng)
+    yield "version3", npy("()", bytes(8), ">f8", major=3)
+    yield "product_overflows", npy("(4294967296, 4294967296)", bytes(4))
+    yield "size_past_int64", npy("(99999999999999999999,)", bytes(4))
+    yield "header_length_max", b"\x93NUMPY\2\0\xff\xff\xff\xff{}"
+    yield "bool_bytes", npy("(3,)", b"\0\2\xff", "|b1")
+    members = {"a.npy": good, "b.npy": npy("(1,)", bytes(8), "<i8"), "note.txt": b"x"}
+    stored = npz(zipfile.ZIP_STORED, members)
+    yield from damaged("npz_stored", stored, rng)
+    yield from damaged("npz_deflated", npz(zipfile.ZIP_DEFLATED, members), rng)
+    central = stored.index(b"PK\1\2")
+    yield "npz_size_max", stored[: central + 20] + b"\xff" * 8 + stored[central + 28 :]
+    yield "npz_offset_max", stored[: central + 42] + b"\xff" * 4 + stored[central + 46 :]
+    yield "npz_members_max", stored[:-12] + b"\xfe\xff" + stored[-10:]
+    zip64 = struct.pack("<IQHHIIQQQQ", 0x06064B50, 44, 45, 45, 0, 0, 2**60, 2**60, 2**60, 2**64 - 8)
+    locator = struct.pack("<IIQI", 0x07064B50, 0, len(stored) - 22, 1)
+    yield "npz_zip64_max", stored[:-22] + zip64 + locator + stored[-22:]
+
+
+def jsonl_seeds(rng):
+    good = b'\xef\xbb\xbf{"text": "a\\u00e9", "n": [1, -2.5e3, null]}\r\n\n"\xd0\xb6"\ntrue'
+    yield from damaged("valid", good, rng)
+    yield "empty", b""
+    yield "blank", b"\n \r\n\t\n"
+    yield "deep", b"[" * 3000
+    yield "deep_closed", b"[" * 300 + b"]" * 300
+    yield "number_overflow", b"1e999\n99999999999999999999999\n"
+    yield "bad_utf8", b'"\xff\xc3"\n"\\ud800"\n'
+    yield "long_line", b'"' + b"x" * 70000 + b'"\n'
+
+
+TARGETS = {"formats_gguf": gguf_seeds, "formats_jsonl": jsonl_seeds, "formats_npy": npy_seeds,
+           "formats_safetensors": safetensors_seeds}
 
 
 def main():

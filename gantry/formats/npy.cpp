@@ -176,11 +176,11 @@ void swap_bytes(std::vector<std::byte>& data, std::size_t width) {
 std::vector<std::byte> to_row_major(std::span<const std::byte> from, const std::vector<std::int64_t>& shape,
                                     std::size_t width) {
   std::vector<std::byte> to(from.size());
-  std::vector<std::size_t> strides(shape.size(), width);
+  std::array<std::size_t, kMaxDimensions> strides{width};
   for (std::size_t axis = 1; axis < shape.size(); ++axis) {
     strides[axis] = strides[axis - 1] * static_cast<std::size_t>(shape[axis - 1]);
   }
-  std::vector<std::int64_t> index(shape.size(), 0);
+  std::array<std::int64_t, kMaxDimensions> index{};
   std::size_t position = 0;
   for (std::size_t at = 0; at < to.size(); at += width) {
     std::memcpy(to.data() + at, from.data() + position, width);
