@@ -85,7 +85,8 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_dir
 /// From the metadata (tokenizer.ggml.*) of an opened GGUF file.
 std::unique_ptr<Tokenizer> tokenizer_from_gguf(const formats::GgufFile& file);
 
-/// Writes tokenizer.json and tokenizer_config.json (chat template included) into `directory`, which it makes when missing.
+/// Writes tokenizer.json and tokenizer_config.json (chat template included), and generation_config.json unless there is one,
+/// into `directory`, which it makes when missing.
 /// load_tokenizer and the `tokenizers` package read them to equal ids.
 void save_tokenizer(const Tokenizer& tokenizer, const std::filesystem::path& directory);
 

@@ -121,6 +121,14 @@ std::string replace_invalid_utf8(std::string_view text) {
   return out;
 }
 
+bool needs_escape(std::string_view text) {
+  if (!is_valid_utf8(text)) return true;
+  for (std::size_t at = text.find("\xf4\x8f"); at != std::string_view::npos; at = text.find("\xf4\x8f", at + 1)) {
+    if (is_escape(decode_utf8(text, at).code)) return true;
+  }
+  return false;
+}
+
 std::string escape_invalid_utf8(std::string_view text) {
   std::string out;
   out.reserve(text.size() + 16);

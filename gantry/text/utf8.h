@@ -26,6 +26,8 @@ std::string replace_invalid_utf8(std::string_view text);
 
 /// Turns each byte that is no part of valid UTF-8 into one private-use character (U+10FF00 + byte); genuine characters
 /// of that range are escaped byte by byte too, so that unescape_bytes() gives back the very input.
+/// True when `text` holds something to escape.
+bool needs_escape(std::string_view text);
 std::string escape_invalid_utf8(std::string_view text);
 std::string unescape_bytes(std::string_view text);
 
