@@ -133,8 +133,11 @@ struct NodeRange {
 
 class OperatorGraph {
  public:
-  const std::vector<GraphNode>& nodes() const { return nodes_; }
-  const std::vector<GraphTensor>& tensors() const { return tensors_; }
+  const std::vector<GraphNode>& nodes() const& { return nodes_; }
+  const std::vector<GraphTensor>& tensors() const& { return tensors_; }
+  // A loop over the nodes of a temporary graph would outlive it.
+  void nodes() && = delete;
+  void tensors() && = delete;
   int num_layers() const { return static_cast<int>(layers_.size()); }
 
   NodeRange all() const { return {0, static_cast<int>(nodes_.size())}; }

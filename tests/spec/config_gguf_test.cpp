@@ -5,7 +5,7 @@
 #include "gantry/formats/gguf.h"
 #include "gantry/spec/config.h"
 #include "gantry/spec/tensor_table.h"
-#include "spec_test_support.h"
+#include "tests/spec/spec_test_support.h"
 
 namespace gantry::spec {
 namespace {

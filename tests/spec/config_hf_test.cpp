@@ -2,7 +2,7 @@
 
 #include "gantry/base/json.h"
 #include "gantry/spec/config.h"
-#include "spec_test_support.h"
+#include "tests/spec/spec_test_support.h"
 
 namespace gantry::spec {
 namespace {

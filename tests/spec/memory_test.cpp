@@ -4,7 +4,7 @@
 
 #include <numeric>
 
-#include "spec_test_support.h"
+#include "tests/spec/spec_test_support.h"
 
 namespace gantry::spec {
 namespace {

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "gantry/base/json.h"
-#include "spec_test_support.h"
+#include "tests/spec/spec_test_support.h"
 
 namespace gantry::spec {
 namespace {

@@ -6,7 +6,7 @@
 #include <set>
 
 #include "gantry/formats/safetensors.h"
-#include "spec_test_support.h"
+#include "tests/spec/spec_test_support.h"
 
 namespace gantry::spec {
 namespace {
