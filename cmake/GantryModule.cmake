@@ -44,6 +44,6 @@ function(gantry_test name)
   if(ARG_TORCH)
     gantry_use_torch(gantry_${name}_test)
   endif()
-  gtest_discover_tests(gantry_${name}_test TEST_PREFIX "${name}." DISCOVERY_TIMEOUT 60
+  gtest_discover_tests(gantry_${name}_test TEST_PREFIX "${name}." NO_PRETTY_VALUES DISCOVERY_TIMEOUT 60
     PROPERTIES TIMEOUT 300)
 endfunction()

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <utility>
 
@@ -75,7 +76,8 @@ void Progress::draw(bool last) {
 }
 
 std::string format_duration(double seconds) {
-  const auto whole = static_cast<std::uint64_t>(seconds + 0.5);
+  if (!(seconds >= 0 && seconds < 1e9)) return "?";  // NaN, or decades: not worth a number
+  const auto whole = static_cast<std::uint64_t>(std::llround(seconds));
   if (whole >= 3600) return fmt::format("{}h{:02d}m", whole / 3600, whole % 3600 / 60);
   if (whole >= 60) return fmt::format("{}m{:02d}s", whole / 60, whole % 60);
   return seconds < 10 ? fmt::format("{:.1f}s", seconds) : fmt::format("{}s", whole);

@@ -36,7 +36,7 @@ class Progress {
   std::chrono::steady_clock::time_point last_draw_;
 };
 
-/// "1h02m", "3m20s", "45s".
+/// "1h02m", "3m20s", "45s"; "?" for NaN, negative and absurdly long ones.
 std::string format_duration(double seconds);
 /// "1.5 GiB", "320 KiB".
 std::string format_bytes(std::uint64_t bytes);

@@ -4,6 +4,8 @@
 #include <pty.h>
 #include <unistd.h>
 
+#include <cmath>
+
 #include "tests/base/test_support.h"
 
 namespace gantry::base {
@@ -18,6 +20,9 @@ TEST(Format, Durations) {
   EXPECT_EQ(format_duration(59.7), "1m00s");
   EXPECT_EQ(format_duration(200), "3m20s");
   EXPECT_EQ(format_duration(3725), "1h02m");
+  EXPECT_EQ(format_duration(-1), "?");
+  EXPECT_EQ(format_duration(1e300), "?");
+  EXPECT_EQ(format_duration(std::nan("")), "?");
 }
 
 TEST(Format, Bytes) {
