@@ -15,7 +15,8 @@ void check_rope(const ModelConfig& config, std::string_view source) {
   const RopeConfig& rope = config.rope;
   GANTRY_CHECK(config.head_dim % 2 == 0, "{}: head_dim {} must be even for rotary positions", source, config.head_dim);
   GANTRY_CHECK(rope.theta > 1 && rope.theta < 1e30, "{}: rope theta {} is outside (1, 1e30)", source, rope.theta);
-  GANTRY_CHECK(rope.factor > 0 && rope.factor < 1e6, "{}: rope factor {} is outside (0, 1e6)", source, rope.factor);
+  GANTRY_CHECK(rope.factor > 1e-6 && rope.factor < 1e6, "{}: rope factor {} is outside (1e-6, 1e6)", source,
+               rope.factor);
   GANTRY_CHECK(rope.original_max_positions >= 0 && rope.original_max_positions <= kMaxPositions,
                "{}: original_max_position_embeddings is {}, expected 1 to {}", source, rope.original_max_positions,
                kMaxPositions);

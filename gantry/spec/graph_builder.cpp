@@ -110,7 +110,10 @@ int GraphBuilder::output(GraphNode& node, std::string_view name, const std::vect
 
 void GraphBuilder::save_mask(GraphNode& node, const SymbolicSize& elements) {
   if (options_.masks == MaskMemory::kReplay) return;
-  const double element_bytes = options_.masks == MaskMemory::kBit ? 0.125 : 1;
+  double element_bytes = options_.masks == MaskMemory::kBit ? 0.125 : 1;
+  if (options_.masks == MaskMemory::kActivation && node.kind != OpKind::kActivation) {
+    element_bytes = options_.activation_bytes;
+  }
   node.saved.push_back(output(node, "mask", {elements}, element_bytes, false));
 }
 

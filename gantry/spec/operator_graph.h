@@ -66,7 +66,12 @@ enum class AttentionMemory {
 };
 
 /// Random masks of dropout, and the side flag of in-place activations.
-enum class MaskMemory { kByte, kBit, kReplay };
+enum class MaskMemory {
+  kActivation,  ///< as wide as an activation: torch's dropout on the CPU (a side flag takes a byte)
+  kByte,        ///< torch's dropout on CUDA
+  kBit,
+  kReplay,  ///< no bytes: made again from the seed; the flag sits in the value's last bit
+};
 
 enum class LossMemory {
   kStore,    ///< logits in full, log-probabilities in fp32 kept
@@ -78,7 +83,7 @@ enum class GraphPurpose {
   kInference,  ///< S new tokens against C keys, one logits row a sequence; no dropout, no loss, nothing saved
 };
 
-/// The defaults are stock torch in fp32.
+/// The defaults are stock torch on CUDA in fp32.
 struct GraphOptions {
   GraphPurpose purpose = GraphPurpose::kTraining;
   int activation_bytes = 4;  ///< 4: fp32; 2: bf16 or fp16 (statistics and the loss stay fp32)
