@@ -1,5 +1,5 @@
-// Replays fuzz/corpus/<target>/ through every fuzz target, in process. What it proves: no input of the corpus, among them
-// every input that once broke a parser, crashes, hangs or throws past the parser's contract.
+// Replays fuzz/corpus/<target>/ through every fuzz target, in process. What it proves: no input of the corpus, among
+// them every input that once broke a parser, crashes, hangs or throws past the parser's contract.
 #include <gtest/gtest.h>
 
 #include <algorithm>

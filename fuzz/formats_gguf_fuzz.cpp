@@ -1,5 +1,5 @@
-// The GGUF parser: any bytes either parse into tensors whose data lies inside the input, or are refused; small tensors of
-// the types that are read are de-quantised.
+// The GGUF parser: any bytes either parse into tensors whose data lies inside the input, or are refused; small tensors
+// of the types that are read are de-quantised.
 #include <cstdint>
 #include <cstdlib>
 #include <span>

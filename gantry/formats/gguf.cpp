@@ -187,8 +187,8 @@ void place_tensors(std::vector<GgufTensor>& tensors, std::uint64_t table_end, st
   }
   std::sort(order.begin(), order.end(), [](const auto* a, const auto* b) { return a->offset < b->offset; });
   for (std::size_t i = 1; i < order.size(); ++i) {
-    GANTRY_CHECK(order[i - 1]->offset + order[i - 1]->bytes <= order[i]->offset,
-                 "{}: tensors '{}' and '{}' overlap", source, order[i - 1]->name, order[i]->name);
+    GANTRY_CHECK(order[i - 1]->offset + order[i - 1]->bytes <= order[i]->offset, "{}: tensors '{}' and '{}' overlap",
+                 source, order[i - 1]->name, order[i]->name);
   }
 }
 

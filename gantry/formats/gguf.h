@@ -78,7 +78,8 @@ class GgufFile {
   const GgufValue* find_value(std::string_view key) const;
 
   // Getters: the first form throws InputError when the key is missing, the second returns the fallback; both throw when
-  // the value has another type or is out of range. Integers of any width and sign are accepted, and for get_f32 also f64.
+  // the value has another type or is out of range. Integers of any width and sign are accepted, and for get_f32 also
+  // f64.
   std::uint32_t get_u32(std::string_view key) const;
   std::uint32_t get_u32(std::string_view key, std::uint32_t fallback) const;
   std::int64_t get_i64(std::string_view key) const;

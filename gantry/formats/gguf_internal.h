@@ -17,8 +17,8 @@ inline constexpr std::size_t kGgufMaxDimensions = 4;
 /// Throws InputError unless `alignment` is a power of two up to 1 MiB.
 void check_gguf_alignment(std::uint64_t alignment, const std::string& source);
 
-/// Bytes of a tensor. Throws InputError when sizes are negative or overflow, there are more than four, or a row does not
-/// hold whole blocks.
+/// Bytes of a tensor. Throws InputError when sizes are negative or overflow, there are more than four, or a row does
+/// not hold whole blocks.
 std::uint64_t gguf_tensor_bytes(const std::string& name, GgufType type, std::span<const std::int64_t> shape,
                                 const std::string& source);
 

@@ -103,8 +103,8 @@ struct ScaleAndMin {
   int min;
 };
 
-/// Pair `j` of the eight 6-bit (scale, min) pairs that Q4_K and Q5_K pack into 12 bytes: the first four lie in the low six
-/// bits of bytes j and j + 4; of the others, bytes j + 4 hold the low nibbles and the spare top bits the rest.
+/// Pair `j` of the eight 6-bit (scale, min) pairs that Q4_K and Q5_K pack into 12 bytes: the first four lie in the low
+/// six bits of bytes j and j + 4; of the others, bytes j + 4 hold the low nibbles and the spare top bits the rest.
 ScaleAndMin unpack_scale(const std::uint8_t* packed, int j) {
   if (j < 4) return {packed[j] & 63, packed[j + 4] & 63};
   return {(packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4, (packed[j + 4] >> 4) | (packed[j] >> 6) << 4};
@@ -126,7 +126,8 @@ void from_q4_k(const std::uint8_t* from, std::int64_t blocks, float* to) {
   }
 }
 
-// Q5_K: as Q4_K with 32 bytes of fifth bits in front of the nibbles; bit `part` of byte i belongs to element i of a part.
+// Q5_K: as Q4_K with 32 bytes of fifth bits in front of the nibbles; bit `part` of byte i belongs to element i of a
+// part.
 void from_q5_k(const std::uint8_t* from, std::int64_t blocks, float* to) {
   for (; blocks > 0; --blocks, from += 176) {
     const float d = load_half(from);

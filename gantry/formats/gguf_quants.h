@@ -1,8 +1,8 @@
 #pragma once
 // Block formats of GGUF tensors: sizes of all of them, de-quantising to fp32 of those that Gantry reads.
 //
-// A block is a run of consecutive elements of one row that share scales. For the formats read here de-quantising takes at
-// most one rounding in fp32, so any correct implementation yields the same bits.
+// A block is a run of consecutive elements of one row that share scales. For the formats read here de-quantising takes
+// at most one rounding in fp32, so any correct implementation yields the same bits.
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -47,8 +47,8 @@ enum class GgufType : std::uint32_t {
 
 struct GgufTypeTraits {
   GgufType type;
-  std::string_view name;       ///< "Q4_K"
-  std::int64_t block_elements; ///< 1 for plain types
+  std::string_view name;        ///< "Q4_K"
+  std::int64_t block_elements;  ///< 1 for plain types
   std::int64_t block_bytes;
   /// Converts `blocks` blocks; null when Gantry does not read the type.
   void (*dequantize)(const std::uint8_t* from, std::int64_t blocks, float* to);

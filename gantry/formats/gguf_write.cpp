@@ -22,10 +22,8 @@ void append_scalar(std::string& out, const std::string& text) {
 }
 void append_scalar(std::string& out, bool value) { append(out, static_cast<std::uint8_t>(value)); }
 template <class T>
-  requires std::is_arithmetic_v<T>
-void append_scalar(std::string& out, T value) {
-  append(out, value);
-}
+requires std::is_arithmetic_v<T>
+void append_scalar(std::string& out, T value) { append(out, value); }
 
 template <class T>
 void append_scalar(std::string& out, const std::vector<T>& array) {
@@ -56,7 +54,9 @@ std::uint64_t find_alignment(const std::vector<std::pair<std::string, GgufValue>
   return alignment;
 }
 
-void pad(std::string& out, std::uint64_t alignment) { out.append((alignment - out.size() % alignment) % alignment, '\0'); }
+void pad(std::string& out, std::uint64_t alignment) {
+  out.append((alignment - out.size() % alignment) % alignment, '\0');
+}
 
 std::string make_table(const std::vector<std::pair<std::string, GgufValue>>& metadata,
                        const std::vector<GgufTensorToWrite>& tensors, std::uint64_t alignment,

@@ -47,8 +47,8 @@ JsonlReader::JsonlReader(std::istream& stream, std::string source, std::uint64_t
 std::string JsonlReader::place() const { return fmt::format("{}:{}", source_, line_); }
 
 bool JsonlReader::read_line() {
-  // Character by character through the stream's buffer: std::getline has no limit, and read() would wait for a full block
-  // of a pipe.
+  // Character by character through the stream's buffer: std::getline has no limit, and read() would wait for a full
+  // block of a pipe.
   using Traits = std::istream::traits_type;
   text_.clear();
   std::streambuf& buffer = *stream_->rdbuf();

@@ -1,6 +1,6 @@
 #pragma once
-// JSON Lines: one JSON document a line. A streaming reader for files and pipes, and a writer that only ever leaves whole
-// lines behind.
+// JSON Lines: one JSON document a line. A streaming reader for files and pipes, and a writer that only ever leaves
+// whole lines behind.
 //
 // Errors: InputError "<file>:<line>: ..." for input; Error for failures to write.
 #include <cstdint>
@@ -65,8 +65,8 @@ class JsonlWriter {
   JsonlWriter(const JsonlWriter&) = delete;
   JsonlWriter& operator=(const JsonlWriter&) = delete;
 
-  /// Appends a document on one line; bytes in strings that are not UTF-8 become U+FFFD. On failure (disk full) throws Error
-  /// and takes back the part of the line that was written.
+  /// Appends a document on one line; bytes in strings that are not UTF-8 become U+FFFD. On failure (disk full) throws
+  /// Error and takes back the part of the line that was written.
   void write(const base::Json& value);
   void write(const base::OrderedJson& value);
   /// Appends a line that holds a JSON document already; it must not contain a newline.

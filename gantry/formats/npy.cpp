@@ -158,8 +158,7 @@ std::pair<std::string_view, std::span<const std::byte>> split(std::span<const st
   GANTRY_CHECK(text.size() >= 8 + length_bytes, "{}: truncated .npy file", source);
   std::uint32_t length = 0;
   std::memcpy(&length, text.data() + 8, length_bytes);
-  GANTRY_CHECK(length <= kMaxHeaderBytes, "{}: .npy header of {} bytes, more than {}", source, length,
-               kMaxHeaderBytes);
+  GANTRY_CHECK(length <= kMaxHeaderBytes, "{}: .npy header of {} bytes, more than {}", source, length, kMaxHeaderBytes);
   const std::size_t begin = 8 + length_bytes;
   GANTRY_CHECK(length <= text.size() - begin, "{}: truncated: .npy header of {} bytes, {} are left", source, length,
                text.size() - begin);
@@ -168,7 +167,8 @@ std::pair<std::string_view, std::span<const std::byte>> split(std::span<const st
 
 void swap_bytes(std::vector<std::byte>& data, std::size_t width) {
   for (std::size_t at = 0; at < data.size(); at += width) {
-    std::reverse(data.begin() + static_cast<std::ptrdiff_t>(at), data.begin() + static_cast<std::ptrdiff_t>(at + width));
+    std::reverse(data.begin() + static_cast<std::ptrdiff_t>(at),
+                 data.begin() + static_cast<std::ptrdiff_t>(at + width));
   }
 }
 

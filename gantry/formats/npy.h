@@ -26,16 +26,26 @@ namespace gantry::formats {
 /// The DType that a C++ type holds.
 template <class T>
 constexpr DType dtype_of() {
-  if constexpr (std::is_same_v<T, float>) return DType::kF32;
-  else if constexpr (std::is_same_v<T, double>) return DType::kF64;
-  else if constexpr (std::is_same_v<T, bool>) return DType::kBool;
-  else if constexpr (std::is_same_v<T, std::uint8_t>) return DType::kU8;
-  else if constexpr (std::is_same_v<T, std::int8_t>) return DType::kI8;
-  else if constexpr (std::is_same_v<T, std::uint16_t>) return DType::kU16;
-  else if constexpr (std::is_same_v<T, std::int16_t>) return DType::kI16;
-  else if constexpr (std::is_same_v<T, std::uint32_t>) return DType::kU32;
-  else if constexpr (std::is_same_v<T, std::int32_t>) return DType::kI32;
-  else if constexpr (std::is_same_v<T, std::uint64_t>) return DType::kU64;
+  if constexpr (std::is_same_v<T, float>)
+    return DType::kF32;
+  else if constexpr (std::is_same_v<T, double>)
+    return DType::kF64;
+  else if constexpr (std::is_same_v<T, bool>)
+    return DType::kBool;
+  else if constexpr (std::is_same_v<T, std::uint8_t>)
+    return DType::kU8;
+  else if constexpr (std::is_same_v<T, std::int8_t>)
+    return DType::kI8;
+  else if constexpr (std::is_same_v<T, std::uint16_t>)
+    return DType::kU16;
+  else if constexpr (std::is_same_v<T, std::int16_t>)
+    return DType::kI16;
+  else if constexpr (std::is_same_v<T, std::uint32_t>)
+    return DType::kU32;
+  else if constexpr (std::is_same_v<T, std::int32_t>)
+    return DType::kI32;
+  else if constexpr (std::is_same_v<T, std::uint64_t>)
+    return DType::kU64;
   else {
     static_assert(std::is_same_v<T, std::int64_t>, "no DType for this type");
     return DType::kI64;

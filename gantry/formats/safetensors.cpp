@@ -75,9 +75,8 @@ void SafetensorsFile::parse_image() {
   const std::uint64_t length = header_length(image_, source_);
   const std::string_view json(reinterpret_cast<const char*>(image_.data()) + kLengthBytes, length);
   auto header = internal::parse_safetensors_header(json, source_);
-  std::stable_sort(header.tensors.begin(), header.tensors.end(), [](const auto& a, const auto& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
-  });
+  std::stable_sort(header.tensors.begin(), header.tensors.end(),
+                   [](const auto& a, const auto& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); });
   check_layout(header.tensors, image_.size() - kLengthBytes - length, source_);
 
   metadata_ = std::move(header.metadata);

@@ -71,8 +71,8 @@ struct TensorRead {
   std::span<std::byte> to;  ///< exactly tensor->bytes long
 };
 
-/// All tensors of a model: a folder (model.safetensors, or model.safetensors.index.json with its shards), an index file,
-/// or a single .safetensors file. Movable, not copyable.
+/// All tensors of a model: a folder (model.safetensors, or model.safetensors.index.json with its shards), an index
+/// file, or a single .safetensors file. Movable, not copyable.
 class SafetensorsModel {
  public:
   /// Throws InputError for a missing shard, a tensor in two shards, an index that disagrees with its shards, and shard
@@ -109,8 +109,8 @@ class SafetensorsModel {
   SafetensorsMetadata metadata_;
 };
 
-/// A tensor to write. Its bytes are `data` (exactly the size that shape and dtype give, alive during the call) or, where
-/// `fill` is set, what `fill` writes into a buffer of that size: one tensor at a time is then in memory.
+/// A tensor to write. Its bytes are `data` (exactly the size that shape and dtype give, alive during the call) or,
+/// where `fill` is set, what `fill` writes into a buffer of that size: one tensor at a time is then in memory.
 struct TensorToWrite {
   std::string name;
   DType dtype = DType::kF32;
@@ -119,16 +119,16 @@ struct TensorToWrite {
   std::function<void(std::span<std::byte>)> fill = {};
 };
 
-/// Writes one file atomically: until it is complete and on disk, an older file of that name stays as it was. Tensors are
-/// laid out by falling element size (so that each is aligned) and otherwise in the order given.
+/// Writes one file atomically: until it is complete and on disk, an older file of that name stays as it was. Tensors
+/// are laid out by falling element size (so that each is aligned) and otherwise in the order given.
 void write_safetensors(const std::filesystem::path& path, const std::vector<TensorToWrite>& tensors,
                        const SafetensorsMetadata& metadata = {});
 
 /// Writes a model into an existing folder: model.safetensors if it fits into `max_shard_bytes`, else
-/// model-00001-of-0000N.safetensors and model.safetensors.index.json. Tensors keep their order across shards; one larger
-/// than the limit gets a shard of its own. All shards are written in full before the first is renamed into place, and
-/// leftovers of an older model are removed last. A power cut between those renames can leave a mix of old and new
-/// shards: where that matters write into a fresh folder.
+/// model-00001-of-0000N.safetensors and model.safetensors.index.json. Tensors keep their order across shards; one
+/// larger than the limit gets a shard of its own. All shards are written in full before the first is renamed into
+/// place, and leftovers of an older model are removed last. A power cut between those renames can leave a mix of old
+/// and new shards: where that matters write into a fresh folder.
 void write_safetensors_sharded(const std::filesystem::path& directory, const std::vector<TensorToWrite>& tensors,
                                std::uint64_t max_shard_bytes, const SafetensorsMetadata& metadata = {});
 

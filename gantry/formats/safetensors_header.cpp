@@ -124,15 +124,12 @@ class HeaderHandler : public nlohmann::json_sax<base::Json> {
 
   bool unexpected(const std::string& found) const {
     switch (level_) {
-      case Level::kMetadata:
-        fail_input("{}: __metadata__ '{}' must be a string, found {}", source_, field_, found);
+      case Level::kMetadata: fail_input("{}: __metadata__ '{}' must be a string, found {}", source_, field_, found);
       case Level::kTensor:
       case Level::kArray:
         fail_input("{}: tensor '{}': field '{}' cannot hold {}", source_, tensor_.info.name, field_, found);
-      case Level::kDocument:
-        fail_input("{}: header entry '{}' must be an object, found {}", source_, field_, found);
-      default:
-        fail_input("{}: header must be a JSON object, found {}", source_, found);
+      case Level::kDocument: fail_input("{}: header entry '{}' must be an object, found {}", source_, field_, found);
+      default: fail_input("{}: header must be a JSON object, found {}", source_, found);
     }
   }
 

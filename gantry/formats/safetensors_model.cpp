@@ -21,7 +21,8 @@ constexpr std::uint64_t kPieceBytes = std::uint64_t{4} << 20;
 void check_shard_name(const std::string& name, const std::string& source) {
   const bool plain = !name.empty() && name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
   GANTRY_CHECK(plain && name != "." && name != ".." && name.ends_with(".safetensors"),
-               "{}: shard name {} is refused: expected a plain *.safetensors file name", source, base::Json(name).dump());
+               "{}: shard name {} is refused: expected a plain *.safetensors file name", source,
+               base::Json(name).dump());
 }
 
 /// A run of bytes to copy or to touch.

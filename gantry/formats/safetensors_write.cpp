@@ -128,8 +128,9 @@ std::string make_index(const std::vector<TensorPointers>& shards, const std::vec
 bool is_shard_name(std::string_view name) {
   constexpr std::string_view kPattern = "model-#####-of-#####.safetensors";
   return name.size() == kPattern.size() &&
-         std::equal(name.begin(), name.end(), kPattern.begin(),
-                    [](char found, char wanted) { return wanted == '#' ? found >= '0' && found <= '9' : found == wanted; });
+         std::equal(name.begin(), name.end(), kPattern.begin(), [](char found, char wanted) {
+           return wanted == '#' ? found >= '0' && found <= '9' : found == wanted;
+         });
 }
 
 void remove_stale(const fs::path& directory, const std::set<std::string>& written) {

@@ -1,5 +1,5 @@
-// Disks that are full and folders that may not be written to: every writer fails with one clear Error, and an older file
-// stays as it was. A full disk is played by a limit on file sizes in a child process.
+// Disks that are full and folders that may not be written to: every writer fails with one clear Error, and an older
+// file stays as it was. A full disk is played by a limit on file sizes in a child process.
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -13,7 +13,7 @@
 #include "gantry/formats/jsonl.h"
 #include "gantry/formats/npy.h"
 #include "gantry/formats/safetensors.h"
-#include "test_files.h"
+#include "tests/formats/test_files.h"
 
 namespace gantry::formats {
 namespace {
@@ -73,19 +73,23 @@ const Writer kWriters[] = {
      }},
     {"safetensors_shards", "model-00001-of-00002.safetensors",
      [](const auto& folder) {
-       write_safetensors_sharded(folder,
-                                 {{"small", DType::kF32, {10}, bytes_of(kLarge).first(40)},
-                                  {"x", DType::kF32, {100'000}, bytes_of(kLarge)}},
-                                 1000);
+       write_safetensors_sharded(
+           folder,
+           {{"small", DType::kF32, {10}, bytes_of(kLarge).first(40)}, {"x", DType::kF32, {100'000}, bytes_of(kLarge)}},
+           1000);
      }},
     {"gguf", "x.gguf",
      [](const auto& folder) {
        write_gguf(folder / "x.gguf", {}, {{"x", GgufType::kF32, {100'000}, bytes_of(kLarge)}});
      }},
     {"npy", "x.npy",
-     [](const auto& folder) { write_npy(folder / "x.npy", {"", DType::kF32, {100'000}, bytes_of(kLarge)}); }},
+     [](const auto& folder) {
+       write_npy(folder / "x.npy", {"", DType::kF32, {100'000}, bytes_of(kLarge)});
+     }},
     {"npz", "x.npz",
-     [](const auto& folder) { write_npz(folder / "x.npz", {{"x", DType::kF32, {100'000}, bytes_of(kLarge)}}); }},
+     [](const auto& folder) {
+       write_npz(folder / "x.npz", {{"x", DType::kF32, {100'000}, bytes_of(kLarge)}});
+     }},
 };
 
 class DiskTest : public ::testing::TestWithParam<Writer> {};

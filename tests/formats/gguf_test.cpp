@@ -162,9 +162,10 @@ INSTANTIATE_TEST_SUITE_P(
         BadGguf{"string length", header(0, 1) + text("k") + raw<std::uint32_t>(8) + raw(kHuge), "truncated"},
         BadGguf{"array length", header(0, 1) + text("k") + raw<std::uint32_t>(9) + raw<std::uint32_t>(12) + raw(kHuge),
                 "length of array 'k'"},
-        BadGguf{"string array length",
-                header(0, 1) + text("k") + raw<std::uint32_t>(9) + raw<std::uint32_t>(8) + raw<std::uint64_t>(1) + "abc",
-                "cannot fit"},
+        BadGguf{
+            "string array length",
+            header(0, 1) + text("k") + raw<std::uint32_t>(9) + raw<std::uint32_t>(8) + raw<std::uint64_t>(1) + "abc",
+            "cannot fit"},
         BadGguf{"nested array",
                 header(0, 1) + text("k") + raw<std::uint32_t>(9) + raw<std::uint32_t>(9) + raw<std::uint64_t>(0),
                 "array of arrays"},
@@ -181,7 +182,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadGguf{"size past int64", with_data(header(1, 0) + entry("x", {kHuge}, 0, 0), 32), "overflows"},
         BadGguf{"product overflows", with_data(header(1, 0) + entry("x", {1u << 31, 1u << 31, 1u << 31}, 0, 0), 32),
                 "overflows"},
-        BadGguf{"bytes overflow", with_data(header(1, 0) + entry("x", {std::uint64_t{1} << 62}, 0, 0), 32), "overflows"},
+        BadGguf{"bytes overflow", with_data(header(1, 0) + entry("x", {std::uint64_t{1} << 62}, 0, 0), 32),
+                "overflows"},
         BadGguf{"part of a block", with_data(header(1, 0) + entry("x", {33}, 2, 0), 64), "not whole Q4_0 blocks of 32"},
         BadGguf{"unknown tensor type", with_data(header(1, 0) + entry("x", {32}, 4, 0), 64), "unknown type number 4"},
         BadGguf{"offset unaligned", with_data(header(1, 0) + entry("x", {1}, 0, 8), 64), "not a multiple"},
@@ -236,7 +238,8 @@ TEST(GgufFile, SurvivesEveryBitFlip) {
 TEST(GgufWrite, RefusesWhatItCouldNotReadBack) {
   const TemporaryFolder folder;
   const std::vector<float> two{1, 2};
-  const auto error = [&](std::vector<std::pair<std::string, GgufValue>> metadata, std::vector<GgufTensorToWrite> tensors) {
+  const auto error = [&](std::vector<std::pair<std::string, GgufValue>> metadata,
+                         std::vector<GgufTensorToWrite> tensors) {
     return input_error([&] { write_gguf(folder / "x.gguf", metadata, tensors); });
   };
   const GgufTensorToWrite good{"x", GgufType::kF32, {2}, bytes_of(two)};

@@ -4,7 +4,7 @@
 
 #include <sstream>
 
-#include "test_files.h"
+#include "tests/formats/test_files.h"
 
 namespace gantry::formats {
 namespace {

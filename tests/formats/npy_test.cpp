@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "gantry/base/half.h"
-#include "test_files.h"
+#include "tests/formats/test_files.h"
 
 namespace gantry::formats {
 namespace {
@@ -102,8 +102,7 @@ TEST(Npy, ReadsFormatVersion3) { expect_counting<double>(read_npy(kData + "numpy
 TEST(Npy, RoundTripsEveryShape) {
   const TemporaryFolder folder;
   const std::vector<float> values{1, 2, 3, 4, 5, 6};
-  for (const std::vector<std::int64_t>& shape :
-       {std::vector<std::int64_t>{6}, {2, 3}, {1, 6, 1}, {1, 1, 2, 1, 3}}) {
+  for (const std::vector<std::int64_t>& shape : {std::vector<std::int64_t>{6}, {2, 3}, {1, 6, 1}, {1, 1, 2, 1, 3}}) {
     write_npy(folder / "x.npy", {"", DType::kF32, shape, bytes_of(values)});
     const auto array = read_npy(folder / "x.npy");
     EXPECT_EQ(array.shape, shape);
@@ -134,9 +133,7 @@ TEST(Npz, RoundTripsAndIsReproducible) {
 TEST(Npy, WriterRefusesWhatItCouldNotReadBack) {
   const TemporaryFolder folder;
   const std::vector<float> two{1, 2};
-  const auto error = [&](const NpyToWrite& array) {
-    return input_error([&] { write_npy(folder / "x.npy", array); });
-  };
+  const auto error = [&](const NpyToWrite& array) { return input_error([&] { write_npy(folder / "x.npy", array); }); };
   EXPECT_MENTIONS(error({"", DType::kBF16, {4}, bytes_of(two)}), "NumPy has no type for BF16");
   EXPECT_MENTIONS(error({"", DType::kF32, {3}, bytes_of(two)}), "does not take the 8 bytes given");
   const NpyToWrite good{"a", DType::kF32, {2}, bytes_of(two)};
@@ -170,28 +167,28 @@ std::string dict(std::string_view shape, std::string_view descr = "'<f4'") {
 
 INSTANTIATE_TEST_SUITE_P(
     Rows, NpyBad,
-    ::testing::Values(
-        BadNpy{"empty", "", "not a .npy file"}, BadNpy{"version 9", npy("{}", 0, 9), "format 9"},
-        BadNpy{"header length", npy(dict("(1,)"), 4).substr(0, 40), "truncated"},
-        BadNpy{"header length huge", std::string("\x93NUMPY\x02\0", 8) + raw(~0u) + "{}", "more than 1048576"},
-        BadNpy{"no dictionary", npy("[]", 0), "expected '{'"},
-        BadNpy{"unfinished", npy("{'descr': '<f4'", 0), "expected ','"},
-        BadNpy{"unfinished string", npy("{'descr", 0), "ends inside a string"},
-        BadNpy{"missing key", npy("{'descr': '<f4', 'shape': (1,)}", 4), "needs descr"},
-        BadNpy{"key twice", npy("{'descr': '<f4', 'descr': '<f4'}", 4), "'descr' twice"},
-        BadNpy{"unknown key", npy("{'x': 1}", 0), "unknown key 'x'"},
-        BadNpy{"text behind", npy(dict("(1,)") + "x", 4), "text after"},
-        BadNpy{"order", npy("{'fortran_order': 0}", 4), "must be True or False"},
-        BadNpy{"negative size", npy(dict("(-1,)"), 4), "shape must hold sizes"},
-        BadNpy{"size past int64", npy(dict("(99999999999999999999,)"), 4), "shape must hold sizes"},
-        BadNpy{"fractional size", npy(dict("(1.5,)"), 4), "expected ','"},
-        BadNpy{"product overflows", npy(dict("(4294967296, 4294967296)"), 4), "overflows"},
-        BadNpy{"truncated data", npy(dict("(2,)"), 4), "takes 8 bytes, the file holds 4"},
-        BadNpy{"extra data", npy(dict("(1,)"), 8), "4 bytes of data after"},
-        BadNpy{"type unknown", npy(dict("(1,)", "'<f3'"), 3), "'<f3' is not supported"},
-        BadNpy{"type empty", npy(dict("(1,)", "''"), 3), "'' is not supported"},
-        BadNpy{"object", npy(dict("(1,)", "'|O'"), 8), "Python objects"},
-        BadNpy{"structured", npy(dict("(1,)", "[('a', '<f4')]"), 4), "structured"}),
+    ::testing::Values(BadNpy{"empty", "", "not a .npy file"}, BadNpy{"version 9", npy("{}", 0, 9), "format 9"},
+                      BadNpy{"header length", npy(dict("(1,)"), 4).substr(0, 40), "truncated"},
+                      BadNpy{"header length huge", std::string("\x93NUMPY\x02\0", 8) + raw(~0u) + "{}",
+                             "more than 1048576"},
+                      BadNpy{"no dictionary", npy("[]", 0), "expected '{'"},
+                      BadNpy{"unfinished", npy("{'descr': '<f4'", 0), "expected ','"},
+                      BadNpy{"unfinished string", npy("{'descr", 0), "ends inside a string"},
+                      BadNpy{"missing key", npy("{'descr': '<f4', 'shape': (1,)}", 4), "needs descr"},
+                      BadNpy{"key twice", npy("{'descr': '<f4', 'descr': '<f4'}", 4), "'descr' twice"},
+                      BadNpy{"unknown key", npy("{'x': 1}", 0), "unknown key 'x'"},
+                      BadNpy{"text behind", npy(dict("(1,)") + "x", 4), "text after"},
+                      BadNpy{"order", npy("{'fortran_order': 0}", 4), "must be True or False"},
+                      BadNpy{"negative size", npy(dict("(-1,)"), 4), "shape must hold sizes"},
+                      BadNpy{"size past int64", npy(dict("(99999999999999999999,)"), 4), "shape must hold sizes"},
+                      BadNpy{"fractional size", npy(dict("(1.5,)"), 4), "expected ','"},
+                      BadNpy{"product overflows", npy(dict("(4294967296, 4294967296)"), 4), "overflows"},
+                      BadNpy{"truncated data", npy(dict("(2,)"), 4), "takes 8 bytes, the file holds 4"},
+                      BadNpy{"extra data", npy(dict("(1,)"), 8), "4 bytes of data after"},
+                      BadNpy{"type unknown", npy(dict("(1,)", "'<f3'"), 3), "'<f3' is not supported"},
+                      BadNpy{"type empty", npy(dict("(1,)", "''"), 3), "'' is not supported"},
+                      BadNpy{"object", npy(dict("(1,)", "'|O'"), 8), "Python objects"},
+                      BadNpy{"structured", npy(dict("(1,)", "[('a', '<f4')]"), 4), "structured"}),
     [](const auto& row) {
       std::string name = row.param.what;
       std::replace(name.begin(), name.end(), ' ', '_');

@@ -81,8 +81,8 @@ TEST(SafetensorsWrite, RefusesWhatItCouldNotReadBack) {
 TEST(SafetensorsShards, RoundTripWithHuggingFaceNames) {
   const TemporaryFolder folder;
   write_sharded(folder);
-  for (const char* name : {"model-00001-of-00003.safetensors", "model-00003-of-00003.safetensors",
-                           "model.safetensors.index.json"}) {
+  for (const char* name :
+       {"model-00001-of-00003.safetensors", "model-00003-of-00003.safetensors", "model.safetensors.index.json"}) {
     EXPECT_TRUE(std::filesystem::exists(folder / name)) << name;
   }
   expect_three_tensors(SafetensorsModel::open(folder.path()));
@@ -108,9 +108,9 @@ TEST(SafetensorsShards, ReadInParallelIntoMemory) {
   const TemporaryFolder folder;
   std::vector<std::uint32_t> big(3'000'000);
   for (std::size_t i = 0; i < big.size(); ++i) big[i] = static_cast<std::uint32_t>(i * 2654435761u);
-  write_safetensors_sharded(folder.path(),
-                            {{"big", DType::kU32, {3'000'000}, bytes_of(big)}, {"two", DType::kF32, {2}, bytes_of(kTwo)}},
-                            1 << 20);
+  write_safetensors_sharded(
+      folder.path(), {{"big", DType::kU32, {3'000'000}, bytes_of(big)}, {"two", DType::kF32, {2}, bytes_of(kTwo)}},
+      1 << 20);
   const auto model = SafetensorsModel::open(folder.path());
   model.prefetch();
   std::vector<std::uint32_t> read(big.size());
@@ -148,12 +148,12 @@ TEST(SafetensorsShards, RefuseAnIndexThatDisagrees) {
   write_safetensors(folder / "b.safetensors", {{"four", DType::kF32, {4}, bytes_of(kFour)}});
   write_index(folder, R"({"two":"a.safetensors","five":"b.safetensors"})");
   EXPECT_MENTIONS(open_error(folder), "'five' is said to be in 'b.safetensors'");
-  write_safetensors(folder / "b.safetensors", {{"four", DType::kF32, {4}, bytes_of(kFour)},
-                                               {"extra", DType::kF32, {2}, bytes_of(kTwo)}});
+  write_safetensors(folder / "b.safetensors",
+                    {{"four", DType::kF32, {4}, bytes_of(kFour)}, {"extra", DType::kF32, {2}, bytes_of(kTwo)}});
   write_index(folder, R"({"two":"a.safetensors","four":"b.safetensors"})");
   EXPECT_MENTIONS(open_error(folder), "'extra' of");
-  write_safetensors(folder / "b.safetensors", {{"four", DType::kF32, {4}, bytes_of(kFour)},
-                                               {"two", DType::kF32, {2}, bytes_of(kTwo)}});
+  write_safetensors(folder / "b.safetensors",
+                    {{"four", DType::kF32, {4}, bytes_of(kFour)}, {"two", DType::kF32, {2}, bytes_of(kTwo)}});
   EXPECT_MENTIONS(open_error(folder), "'two' is in two shards");
   write_index(folder, "3");
   EXPECT_MENTIONS(open_error(folder), "'weight_map' has the wrong type");
@@ -165,8 +165,7 @@ TEST(SafetensorsShards, RefuseAnAbsurdNumberOfShards) {
   const TemporaryFolder folder;
   std::vector<TensorToWrite> tensors;
   for (int i = 0; i < 600; ++i) tensors.push_back({std::to_string(i), DType::kF32, {2}, bytes_of(kTwo)});
-  EXPECT_MENTIONS(input_error([&] { write_safetensors_sharded(folder.path(), tensors, 8); }),
-              "raise the shard size");
+  EXPECT_MENTIONS(input_error([&] { write_safetensors_sharded(folder.path(), tensors, 8); }), "raise the shard size");
 }
 
 }  // namespace

@@ -85,15 +85,17 @@ INSTANTIATE_TEST_SUITE_P(
         BadHeader{"dtype unknown", one(R"({"dtype":"F31","shape":[1],"data_offsets":[0,4]})"), 4,
                   "unknown element type 'F31'"},
         BadHeader{"dtype number", one(R"({"dtype":1,"shape":[1],"data_offsets":[0,4]})"), 4, "cannot hold 1"},
-        BadHeader{"dtype array", one(R"({"dtype":["F32"],"shape":[1],"data_offsets":[0,4]})"), 4, "cannot hold an array"},
+        BadHeader{"dtype array", one(R"({"dtype":["F32"],"shape":[1],"data_offsets":[0,4]})"), 4,
+                  "cannot hold an array"},
         BadHeader{"negative size", one(R"({"dtype":"F32","shape":[-1],"data_offsets":[0,4]})"), 4, "negative"},
-        BadHeader{"fractional size", one(R"({"dtype":"F32","shape":[1.5],"data_offsets":[0,4]})"), 4, "cannot hold 1.5"},
+        BadHeader{"fractional size", one(R"({"dtype":"F32","shape":[1.5],"data_offsets":[0,4]})"), 4,
+                  "cannot hold 1.5"},
         BadHeader{"size past 64 bits", one(R"({"dtype":"F32","shape":[99999999999999999999],"data_offsets":[0,4]})"), 4,
                   "cannot hold"},
         BadHeader{"size past 63 bits", one(R"({"dtype":"U8","shape":[18446744073709551615],"data_offsets":[0,4]})"), 4,
                   "2^63"},
-        BadHeader{"product overflows",
-                  one(R"({"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,0]})"), 0, "overflows"},
+        BadHeader{"product overflows", one(R"({"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,0]})"),
+                  0, "overflows"},
         BadHeader{"bytes overflow", one(R"({"dtype":"F64","shape":[2305843009213693952],"data_offsets":[0,0]})"), 0,
                   "overflows"},
         BadHeader{"size disagrees", one(R"({"dtype":"F32","shape":[3],"data_offsets":[0,8]})"), 8,
@@ -164,7 +166,7 @@ TEST(SafetensorsFile, RefusesATensorOfAnotherFile) {
 TEST(SafetensorsFile, NamesAMissingFileAndAFolder) {
   const TemporaryFolder folder;
   EXPECT_MENTIONS(input_error([&] { SafetensorsFile::open(folder / "none.safetensors"); }),
-              "none.safetensors: cannot open");
+                  "none.safetensors: cannot open");
   EXPECT_MENTIONS(input_error([&] { SafetensorsFile::open(folder.path()); }), "regular file");
 }
 
