@@ -29,6 +29,9 @@ void check_rope(const ModelConfig& config, std::string_view source) {
     GANTRY_CHECK(rope.beta_slow > 0 && rope.beta_fast > rope.beta_slow,
                  "{}: rope beta_fast {} must be above beta_slow {}, and that above 0", source, rope.beta_fast,
                  rope.beta_slow);
+    GANTRY_CHECK(rope.mscale >= 0 && rope.mscale_all_dim >= 0 && rope.attention_factor >= 0,
+                 "{}: rope mscale {}, mscale_all_dim {} and attention_factor {} must not be negative", source,
+                 rope.mscale, rope.mscale_all_dim, rope.attention_factor);
   }
 }
 

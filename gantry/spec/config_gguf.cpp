@@ -128,8 +128,11 @@ void read_rope(ModelConfig& config, const Metadata& data) {
   // Files from before "rope.scaling.*" have a single linear factor.
   rope.factor = data.number("rope.scaling.factor", data.number("rope.scale_linear", 1.0));
   rope.type = rope_type(data.text("rope.scaling.type", rope.factor == 1.0 ? "none" : "linear"), source);
-  if (rope.type == RopeType::kDefault) rope.factor = 1.0;
-  rope.original_max_positions = data.integer("rope.scaling.original_context_length", 0);
+  if (rope.type == RopeType::kDefault) {
+    rope.factor = 1.0;
+  } else {
+    rope.original_max_positions = data.integer("rope.scaling.original_context_length", 0);
+  }
   if (rope.type == RopeType::kYarn) {
     rope.beta_fast = data.number("rope.scaling.yarn_beta_fast", rope.beta_fast);
     rope.beta_slow = data.number("rope.scaling.yarn_beta_slow", rope.beta_slow);

@@ -34,6 +34,16 @@ RopeType parse_rope_type(const std::string& name, std::string_view source) {
   base::fail_input("{}: rope type '{}' is not one of default, linear, dynamic, yarn, llama3", source, name);
 }
 
+void read_yarn(RopeConfig& rope, const Json& scaling, std::string_view source) {
+  rope.beta_fast = json_get_or(scaling, "beta_fast", rope.beta_fast, source);
+  rope.beta_slow = json_get_or(scaling, "beta_slow", rope.beta_slow, source);
+  rope.mscale = json_get_or(scaling, "mscale", rope.mscale, source);
+  rope.mscale_all_dim = json_get_or(scaling, "mscale_all_dim", rope.mscale_all_dim, source);
+  rope.attention_factor = json_get_or(scaling, "attention_factor", rope.attention_factor, source);
+  rope.truncate = json_get_or(scaling, "truncate", rope.truncate, source);
+}
+
+// Fields of other types are left alone, so that what is read equals what was written.
 RopeConfig read_rope(const Json& json, std::int64_t max_positions, std::string_view source) {
   RopeConfig rope;
   rope.theta = json_get_or(json, "rope_theta", rope.theta, source);
@@ -43,27 +53,23 @@ RopeConfig read_rope(const Json& json, std::int64_t max_positions, std::string_v
   if (found == json.end() || found->is_null()) return rope;
   const Json& scaling = *found;
   GANTRY_CHECK(scaling.is_object(), "{}: '{}' must be an object, found {}", source, key, scaling.type_name());
-  const auto type = json_get_or<std::string>(scaling, "rope_type",
-                                             json_get_or<std::string>(scaling, "type", "default", source), source);
-  rope.type = parse_rope_type(type, source);
+  const auto old_type = json_get_or<std::string>(scaling, "type", "default", source);
+  rope.type = parse_rope_type(json_get_or<std::string>(scaling, "rope_type", old_type, source), source);
   rope.theta = json_get_or(scaling, "rope_theta", rope.theta, source);
-  rope.original_max_positions =
-      json_get_or<std::int64_t>(scaling, "original_max_position_embeddings",
-                                json_get_or<std::int64_t>(json, "original_max_position_embeddings", 0, source), source);
+  const double rotated = json_get_or(scaling, "partial_rotary_factor", 1.0, source);
+  GANTRY_CHECK(rotated == 1.0, "{}: partial_rotary_factor {} is not supported, only 1", source, rotated);
+  if (rope.type == RopeType::kDefault) return rope;
+  const auto original = json_get_or<std::int64_t>(json, "original_max_position_embeddings", 0, source);
+  rope.original_max_positions = json_get_or(scaling, "original_max_position_embeddings", original, source);
   // A yarn scaling without a factor means the ratio of the two lengths.
   const bool implied = rope.type == RopeType::kYarn && rope.original_max_positions > 0;
   const double ratio = static_cast<double>(max_positions) / static_cast<double>(rope.original_max_positions);
   rope.factor = json_get_or(scaling, "factor", implied ? ratio : 1.0, source);
-  rope.low_freq_factor = json_get_or(scaling, "low_freq_factor", rope.low_freq_factor, source);
-  rope.high_freq_factor = json_get_or(scaling, "high_freq_factor", rope.high_freq_factor, source);
-  rope.beta_fast = json_get_or(scaling, "beta_fast", rope.beta_fast, source);
-  rope.beta_slow = json_get_or(scaling, "beta_slow", rope.beta_slow, source);
-  rope.mscale = json_get_or(scaling, "mscale", rope.mscale, source);
-  rope.mscale_all_dim = json_get_or(scaling, "mscale_all_dim", rope.mscale_all_dim, source);
-  rope.attention_factor = json_get_or(scaling, "attention_factor", rope.attention_factor, source);
-  rope.truncate = json_get_or(scaling, "truncate", rope.truncate, source);
-  const double rotated = json_get_or(scaling, "partial_rotary_factor", 1.0, source);
-  GANTRY_CHECK(rotated == 1.0, "{}: partial_rotary_factor {} is not supported, only 1", source, rotated);
+  if (rope.type == RopeType::kYarn) read_yarn(rope, scaling, source);
+  if (rope.type == RopeType::kLlama3) {
+    rope.low_freq_factor = json_get_or(scaling, "low_freq_factor", rope.low_freq_factor, source);
+    rope.high_freq_factor = json_get_or(scaling, "high_freq_factor", rope.high_freq_factor, source);
+  }
   return rope;
 }
 

@@ -228,6 +228,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{R"("rope_scaling": {"rope_type": "llama3", "low_freq_factor": 4, "high_freq_factor": 4})",
                  "rope high_freq_factor 4 must be above low_freq_factor 4"},
         BadField{R"("rope_scaling": {"rope_type": "yarn", "beta_fast": 1, "beta_slow": 2})", "rope beta_fast 1 must"},
+        BadField{R"("rope_scaling": {"rope_type": "yarn", "attention_factor": -1})", "attention_factor -1 must not be"},
         BadField{R"("rope_scaling": {"rope_type": "linear", "original_max_position_embeddings": -1})",
                  "original_max_position_embeddings is -1"},
         BadField{R"("rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5})",
