@@ -72,14 +72,10 @@ void nmt_char(std::string& out, char32_t code) {
   append_utf8(out, space ? U' ' : code);
 }
 
-bool is_plain_space(char32_t code) { return code == '\t' || code == '\n' || code == '\r'; }
-
 void bert_clean_char(std::string& out, char32_t code) {
-  if (is_plain_space(code) || is_white_space(code)) {
-    out.push_back(' ');
-  } else if (code != 0 && code != 0xfffd && !is_control_or_format(code)) {
-    append_utf8(out, code);
-  }
+  const bool plain_space = code == '\t' || code == '\n' || code == '\r';
+  if (!plain_space && (code == 0 || code == 0xfffd || is_control_or_format(code))) return;
+  append_utf8(out, plain_space || is_white_space(code) ? U' ' : code);
 }
 
 void bert_cjk_char(std::string& out, char32_t code) {

@@ -102,7 +102,7 @@ void PreTokenizer::add(const Json& config, std::string_view source, bool last) {
     const auto behavior = json_get_or<std::string>(config, "behavior", "Isolated", source);
     steps_.push_back(split_step(kPunctuationPattern, parse_split_behavior(behavior, source), false, source));
   } else if (type == "Whitespace") {
-    steps_.push_back(split_step("\\w+|[^\\w\\s]+", SplitBehavior::kRemoved, true, source));
+    steps_.push_back(split_step(fmt::format("[{0}]+|[^{0}\\s]+", kUnicodeWordSet), SplitBehavior::kRemoved, true, source));
   } else if (type == "WhitespaceSplit") {
     steps_.push_back(split_step("\\s", SplitBehavior::kRemoved, false, source));
   } else if (type == "BertPreTokenizer") {

@@ -10,11 +10,11 @@
 
 namespace gantry::text {
 
-/// Members of the bracket expressions for Unicode White_Space and for word characters (Alphabetic, M, Nd, Pc, joiners).
-extern const char* const kSpaceSet;
-extern const char* const kWordSet;
+/// Members of a bracket expression for the word characters of Unicode's regular expressions (Alphabetic, M, Nd, Pc and
+/// joiners); Oniguruma's \w differs a little.
+extern const char* const kUnicodeWordSet;
 
-/// Rewrites an Oniguruma pattern for PCRE2 with Unicode properties: \w \s \h \uXXXX and their negations. Throws
+/// Rewrites an Oniguruma pattern for PCRE2 with Unicode properties: \w \s \h, their negations, \b and \uXXXX. Throws
 /// InputError, starting with `source`, for class syntax that PCRE2 lacks (nested classes, intersections).
 std::string translate_pattern(std::string_view pattern, std::string_view source);
 

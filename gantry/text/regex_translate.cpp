@@ -5,14 +5,20 @@
 
 namespace gantry::text {
 
-const char* const kSpaceSet =
-    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
 // Alphabetic is L, Nl, circled and squared letters, and marks, which belong to a word anyway.
-const char* const kWordSet =
-    "\\p{L}\\p{M}\\p{Nl}\\p{Nd}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
-    "\\x{200c}\\x{200d}";
+#define GANTRY_ALPHABETIC                                                                                              \
+  "\\p{L}\\p{M}\\p{Nl}\\p{Nd}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}" \
+  "\\x{1f170}-\\x{1f189}"
+
+const char* const kUnicodeWordSet = GANTRY_ALPHABETIC "\\x{200c}\\x{200d}";
 
 namespace {
+
+// Oniguruma counts Latin-1's superscripts and fractions as word characters, but not inside a bracket expression.
+constexpr const char* kWordSet = GANTRY_ALPHABETIC "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
+constexpr const char* kWordMembers = GANTRY_ALPHABETIC;
+constexpr const char* kSpaceSet =
+    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
 
 class Translator {
  public:
@@ -71,9 +77,10 @@ class Translator {
   void escape() {
     const char kind = pattern_[at_ + 1];
     switch (kind) {
-      case 'w': case 'W': return set(kWordSet, kind == 'W');
+      case 'w': case 'W': return set(in_class_ ? kWordMembers : kWordSet, kind == 'W');
       case 's': case 'S': return set(kSpaceSet, kind == 'S');
       case 'h': case 'H': return set("0-9a-fA-F", kind == 'H');
+      case 'b': case 'B': return boundary(kind == 'B');
       case 'u': return unicode();
       default: copy(2);
     }
@@ -85,6 +92,14 @@ class Translator {
     if (!in_class_) out_ += negated ? "[^" : "[";
     out_ += members;
     if (!in_class_) out_ += "]";
+    at_ += 2;
+  }
+
+  // Between a word character and another one; PCRE2's own \b goes by its own idea of a word.
+  void boundary(bool negated) {
+    if (in_class_) return copy(2);
+    const std::string in = fmt::format("[{}]", kWordSet);
+    out_ += fmt::format(fmt::runtime(negated ? "(?:(?<={0})(?={0})|(?<!{0})(?!{0}))" : "(?:(?<={0})(?!{0})|(?<!{0})(?={0}))"), in);
     at_ += 2;
   }
 
