@@ -66,6 +66,18 @@ std::string time_text(const Json& time) {
   return text.substr(0, 10) + " " + text.substr(11, 8) + " UTC";
 }
 
+/// The last part of the model's path.
+std::string model_text(const RunRecords& run) {
+  const Json& model = member(run.start, "model");
+  if (model.is_null()) return "–";
+  const std::string text = plain_text(model);
+  const auto end = text.find_last_not_of('/');
+  if (end == std::string::npos) return text;
+  const auto slash = text.rfind('/', end);
+  return text.substr(slash == std::string::npos ? 0 : slash + 1,
+                     end - (slash == std::string::npos ? 0 : slash + 1) + 1);
+}
+
 std::string state_text(const RunRecords& run) {
   if (!run.end_reason) return run.steps.empty() ? "no step yet" : "not ended";
   return *run.end_reason;
@@ -168,15 +180,20 @@ std::string page_title(std::span<const RunRecords> runs) {
 }
 
 std::string facts_html(const RunRecords& run) {
-  const Json& model = member(run.start, "model");
   const double parameters = number_or_nan(member(run.start, "parameters"));
   Rows rows;
-  add(rows, "Model", model.is_null() ? "" : plain_text(model));
+  add(rows, "Model", model_text(run));
   add(rows, "Parameters", std::isfinite(parameters) ? format_count(parameters) : "");
+  if (const double trained = number_or_nan(member(run.start, "trained_parameters")); trained < parameters) {
+    add(rows, "Trained", format_count(trained));
+  }
   add(rows, "Machine", machine_text(member(run.start, "machine")));
   add(rows, "Started", time_text(member(run.start, "time")));
   add(rows, "State", state_text(run));
   add(rows, "Gantry", member(run.start, "version").is_null() ? "" : plain_text(member(run.start, "version")));
+  if (const Json& model = member(run.start, "model"); !model.is_null() && plain_text(model) != model_text(run)) {
+    add(rows, "Loaded from", plain_text(model));
+  }
   add(rows, "Record", run.file.string());
   std::string out = R"(<dl class="facts">)";
   for (const auto& [name, text] : rows)
@@ -207,9 +224,8 @@ std::string comparison_html(std::span<const RunRecords> runs) {
                      R"(<th class="n">duration</th><th>state</th></tr>)";
   for (std::size_t index = 0; index < runs.size(); ++index) {
     const Summary summary = summarise(runs[index]);
-    const Json& model = member(runs[index].start, "model");
     rows += fmt::format(R"(<tr><td class="name">{}{}</td><td class="model">{}</td>)", swatch(index),
-                        escape_html(runs[index].name), escape_html(model.is_null() ? "–" : plain_text(model)));
+                        escape_html(runs[index].name), escape_html(model_text(runs[index])));
     for (const std::string& text : {step_text(summary.last_step), format_number(summary.final_loss),
                                     perplexity_text(summary), format_number(summary.tokens_per_s),
                                     format_memory(summary.peak_memory_bytes), duration_text(summary.duration_s)}) {

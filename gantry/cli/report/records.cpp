@@ -75,7 +75,7 @@ class Reader {
       const Json record = base::parse_json(text, where);
       const auto event = base::json_get<std::string>(record, "event", where);
       if (!broken_.empty()) {
-        if (event != "start") throw base::InputError(broken_);
+        if (event != "start" && event != "resume") throw base::InputError(broken_);
         skip_broken("an incomplete line before a restart was skipped");
       }
       dispatch(event, record, where);
@@ -93,7 +93,7 @@ class Reader {
   }
 
   void dispatch(const std::string& event, const Json& record, const std::string& where) {
-    if (event == "start") {
+    if (event == "start" || event == "resume") {
       run_.start = record;
       run_.end_reason.reset();
       awaits_first_step_ = starts_++ > 0;
@@ -105,6 +105,7 @@ class Reader {
       ++run_.checkpoints;
     } else if (event == "end") {
       run_.end_reason = base::json_get_or<std::string>(record, "reason", "done", where);
+      run_.peak_memory_bytes = number(record, "peak_memory_bytes", where);
     }
   }
 

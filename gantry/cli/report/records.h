@@ -1,10 +1,12 @@
 #pragma once
 // What a training run wrote: metrics.jsonl, read back into rows.
 //
-// One JSON object a line, told apart by "event": start, step, eval, checkpoint, end; other events are skipped. Numbers
+// One JSON object a line, told apart by "event": start or resume, step, eval, checkpoint, end; others are
+// skipped. Numbers
 // may be null or the strings "NaN", "Infinity", "-Infinity". A run that was resumed appends: a "step" line that goes
 // back to step s replaces what the file says of s and later. A malformed line is an error that names file and line,
-// unless a killed process explains it: as the last line, or just before the "start" of the next attempt.
+// unless a killed process explains it: as the last line, or just before the start of the next attempt.
+#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <optional>
@@ -40,12 +42,13 @@ struct EvalRecord {
 struct RunRecords {
   std::string name;  // what the page calls the run: its folder's or file's name
   std::filesystem::path file;
-  base::Json start = base::Json::object();  // the last "start" line: model, options, machine, version, time
+  base::Json start = base::Json::object();  // the last line of its kind: model, options, machine, version, time
   std::vector<StepRecord> steps;            // ascending, one a step
   std::vector<EvalRecord> evals;            // ascending by step, one a step and split
   std::vector<std::int64_t> resumed_at;     // first step of each later attempt
   std::int64_t checkpoints = 0;
   double duration_s = 0;                  // time of all attempts, work that was repeated included
+  double peak_memory_bytes = NAN;         // of the last attempt's process, if it ended
   std::optional<std::string> end_reason;  // empty: still running, or stopped from outside
   std::vector<std::string> notices;       // sentences for the reader of the page
 };

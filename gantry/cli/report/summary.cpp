@@ -43,7 +43,7 @@ void summarise_evals(const RunRecords& run, Summary& summary) {
 Summary summarise(const RunRecords& run) {
   Summary summary;
   summary.duration_s = run.duration_s;
-  summary.peak_memory_bytes = kNan;
+  summary.peak_memory_bytes = run.peak_memory_bytes;
   std::vector<double> rates;
   for (const auto& record : run.steps) {
     summary.last_step = record.step;

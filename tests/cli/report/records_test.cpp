@@ -88,6 +88,19 @@ TEST(Records, AResumedRunReplacesWhatItRepeats) {
   EXPECT_EQ(run.end_reason, "done");
 }
 
+TEST(Records, KnowsAResumeRecordAndThePeakMemoryOfTheEnd) {
+  const auto run = parse_records(kStart + step(1, "5", R"(,"memory_bytes":10)") +
+                                     R"({"event":"resume","model":"n"})"
+                                     "\n" +
+                                     step(2, "4", R"(,"memory_bytes":20)") +
+                                     R"({"event":"end","step":2,"reason":"interrupted","peak_memory_bytes":50})",
+                                 "m");
+  EXPECT_EQ(run.resumed_at, std::vector<std::int64_t>{2});
+  EXPECT_EQ(run.start["model"], "n");
+  EXPECT_EQ(run.end_reason, "interrupted");
+  EXPECT_EQ(summarise(run).peak_memory_bytes, 50);
+}
+
 TEST(Records, SkipsAnIncompleteLastLineAndSaysSo) {
   const auto run = parse_records(kStart + step(1, "2") + R"({"event":"st)", "m.jsonl");
   EXPECT_EQ(run.steps.size(), 1U);
