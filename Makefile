@@ -8,7 +8,7 @@ PRESET ?= release
 # A file that includes torch takes up to 1.5 GB to compile, so memory limits the jobs as well as the processors do.
 JOBS ?= $(shell awk -v cpus="$$(nproc)" '/MemAvailable/ {m = int($$2 / 2000000); m = m < 1 ? 1 : m; print m < cpus ? m : cpus}' /proc/meminfo)
 BUILD := build/$(PRESET)
-GANTRY := $(BUILD)/gantry/cli/gantry
+GANTRY := $(BUILD)/bin/gantry
 MODEL := $(CURDIR)/build/model/SmolLM2-135M-Instruct.Q4_1.gguf
 # Setup adds a newer cmake to .venv where the system's is too old.
 export PATH := $(CURDIR)/.venv/newer:$(PATH)
@@ -32,7 +32,7 @@ model: setup  ## fetch SmolLM2-135M-Instruct (93 MB) for the demo and the tests
 
 .PHONY: build configure
 configure: setup
-	@cmake --preset $(PRESET)
+	@cmake --preset $(PRESET) $(if $(Torch_DIR),-DGANTRY_BUILD_PYTHON=OFF)
 build: configure  ## build everything into build/release
 	@cmake --build --preset $(PRESET) -j $(JOBS)
 
