@@ -11,6 +11,9 @@ using base::Json;
 using base::json_get;
 using base::json_get_or;
 
+constexpr std::size_t kMaxGrowth = 64;
+constexpr std::size_t kMaxInsertedBytes = 4096;
+
 void replace_literal(std::string& text, std::string_view from, std::string_view to) {
   for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
     text.replace(at, from.size(), to);
@@ -33,7 +36,8 @@ void strip_repeats(std::string& text, std::string_view content, std::size_t star
 }  // namespace
 
 Decoder::Decoder(const Json& config, std::string_view source) {
-  if (config.is_null()) token_steps_.push_back({Kind::kJoinWithSpace, " "});
+  joins_with_space_ = config.is_null();
+  if (joins_with_space_) token_steps_.push_back({Kind::kJoinWithSpace, " "});
   else add(config, source);
 }
 
@@ -82,6 +86,8 @@ void Decoder::add_step(const std::string& type, const Json& config, std::string_
   } else {
     base::fail_input("{}: decoder '{}' is not supported", source, type);
   }
+  GANTRY_CHECK(step.text.size() <= kMaxInsertedBytes, "{}: a string of {} bytes in decoder '{}'; the limit is {}", source,
+               step.text.size(), type, kMaxInsertedBytes);
   // Behind Fuse only a strip of the start can be done without seeing the rest.
   if (fused_ && (step.kind != Kind::kStrip || step.stop > 0 || !text_steps_.empty())) holds_back_ = true;
   (fused_ ? text_steps_ : token_steps_).push_back(std::move(step));
@@ -89,7 +95,12 @@ void Decoder::add_step(const std::string& type, const Json& config, std::string_
 
 void Decoder::append(std::string_view token, bool verbatim, State& state, std::string& out) const {
   std::string bytes(token);
-  for (const Step& step : token_steps_) run(step, verbatim, state, bytes);
+  const std::size_t limit = token.size() * kMaxGrowth + kMaxInsertedBytes;
+  for (const Step& step : token_steps_) {
+    run(step, verbatim, state, bytes);
+    GANTRY_CHECK(bytes.size() <= limit, "the decoder made {} bytes of a token of {}; its steps are damaged", bytes.size(),
+                 token.size());
+  }
   state.first = false;
   if (holds_back_) {
     state.waiting += bytes;
@@ -112,7 +123,12 @@ void Decoder::strip_start(State& state, std::string& text) const {
 void Decoder::finish(State& state, std::string& out) const {
   if (holds_back_) {
     State fresh;
-    for (const Step& step : text_steps_) run(step, false, fresh, state.waiting);
+    const std::size_t limit = (state.waiting.size() + kMaxInsertedBytes) * kMaxGrowth;
+    for (const Step& step : text_steps_) {
+      run(step, false, fresh, state.waiting);
+      GANTRY_CHECK(state.waiting.size() <= limit, "the decoder made {} bytes where {} is the limit; its steps are damaged",
+                   state.waiting.size(), limit);
+    }
     out += state.waiting;
   }
   state = State{};
@@ -121,11 +137,11 @@ void Decoder::finish(State& state, std::string& out) const {
 std::string Decoder::token_bytes(std::string_view token, bool verbatim) const {
   State middle;
   middle.first = false;
-  std::string bytes(token);
-  for (const Step& step : token_steps_) {
-    if (step.kind != Kind::kJoinWithSpace) run(step, verbatim, middle, bytes);
-  }
-  return bytes;
+  middle.stripping = false;
+  if (joins_with_space_) return std::string(token);
+  std::string bytes;
+  append(token, verbatim, middle, bytes);
+  return bytes + middle.waiting;
 }
 
 void Decoder::run(const Step& step, bool verbatim, State& state, std::string& token) const {

@@ -49,6 +49,7 @@ class Decoder {
   std::vector<Step> token_steps_;
   std::vector<Step> text_steps_;  // after Fuse
   bool fused_ = false;
+  bool joins_with_space_ = false;
   bool holds_back_ = false;       // a text step needs the whole text
 };
 

@@ -14,6 +14,8 @@ using base::Json;
 using base::json_get;
 using base::json_get_or;
 
+constexpr std::size_t kMaxGrowth = 64;
+constexpr std::size_t kMaxReplacementBytes = 64;
 constexpr std::string_view kMetaspace = "\xe2\x96\x81";
 // ASCII punctuation counts even where Unicode calls it a symbol.
 constexpr const char* kPunctuationPattern = R"([\p{P}!-/:-@\[-`{-~])";
@@ -83,6 +85,15 @@ PreTokenizer::PreTokenizer(const Json& config, std::string_view source, bool def
   if (!config.is_null()) add(config, source, true);
 }
 
+void PreTokenizer::apply(Pieces& pieces) const {
+  const std::size_t limit = pieces.text.size() * kMaxGrowth + (std::size_t{1} << 20);
+  for (const Step& step : steps_) {
+    step(pieces);
+    GANTRY_CHECK(pieces.text.size() <= limit,
+                 "the pre-tokeniser made {} bytes of a text where {} is the limit; its steps are damaged", pieces.text.size(), limit);
+  }
+}
+
 void PreTokenizer::add(const Json& config, std::string_view source, bool last) {
   const auto type = json_get<std::string>(config, "type", source);
   if (type == "Sequence") {
@@ -144,6 +155,9 @@ void PreTokenizer::add_split(const Json& config, std::string_view source) {
 
 void PreTokenizer::add_metaspace(const Json& config, std::string_view source) {
   const auto replacement = json_get_or<std::string>(config, "replacement", std::string(kMetaspace), source);
+  GANTRY_CHECK(!replacement.empty() && replacement.size() <= kMaxReplacementBytes,
+               "{}: the 'replacement' of Metaspace has {} bytes, expected 1 to {}", source, replacement.size(),
+               kMaxReplacementBytes);
   const bool legacy_prefix = json_get_or<bool>(config, "add_prefix_space", true, source);
   const auto scheme = json_get_or<std::string>(config, "prepend_scheme", legacy_prefix ? "always" : "never", source);
   GANTRY_CHECK(scheme == "always" || scheme == "first" || scheme == "never",

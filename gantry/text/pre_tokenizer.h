@@ -19,9 +19,8 @@ class PreTokenizer {
   /// Throws InputError naming `source` for an unknown or malformed step.
   PreTokenizer(const base::Json& config, std::string_view source, bool defer_spelling);
 
-  void apply(Pieces& pieces) const {
-    for (const Step& step : steps_) step(pieces);
-  }
+  /// Throws InputError when steps of a forged file blow the text up.
+  void apply(Pieces& pieces) const;
   bool spells_bytes() const { return spells_bytes_; }
 
  private:

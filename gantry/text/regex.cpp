@@ -9,7 +9,7 @@ namespace gantry::text {
 namespace {
 
 constexpr std::size_t kMaxPatternBytes = 64 << 10;
-constexpr std::uint32_t kMatchLimit = 50'000'000;  // several times what the common patterns need on a 100 MB text
+constexpr std::uint32_t kMatchLimit = 5'000'000;  // backtracking steps of one match; common patterns need a few
 constexpr std::uint32_t kHeapLimitKib = 256 << 10;
 constexpr std::size_t kJitStackBytes = 8 << 20;
 
