@@ -117,7 +117,8 @@ const std::string& GgufFile::get_string(std::string_view key) const {
 }
 
 std::string GgufFile::get_string(std::string_view key, std::string fallback) const {
-  return has(key) ? get_string(key) : std::move(fallback);
+  if (has(key)) return get_string(key);
+  return fallback;
 }
 
 const std::vector<std::string>& GgufFile::get_string_array(std::string_view key) const {

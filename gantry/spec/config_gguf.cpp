@@ -2,6 +2,7 @@
 // biases) from the presence of tensors.
 #include <charconv>
 #include <cmath>
+#include <utility>
 
 #include "gantry/base/check.h"
 #include "gantry/formats/gguf.h"
@@ -25,7 +26,9 @@ class Metadata {
   std::int64_t integer(std::string_view name, std::int64_t fallback) const {
     return file_.get_i64(key(name), fallback);
   }
-  std::string text(std::string_view name, std::string fallback) const { return file_.get_string(key(name), fallback); }
+  std::string text(std::string_view name, std::string fallback) const {
+    return file_.get_string(key(name), std::move(fallback));
+  }
 
   /// The decimal number that its fp32 form stands for: 1e-05, not 9.99999974e-06.
   double number(std::string_view name, double fallback) const {

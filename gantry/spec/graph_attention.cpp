@@ -142,7 +142,7 @@ void GraphBuilder::chunked_loss(int hidden, int labels, const std::vector<int>& 
   finish_node(std::move(node));
 }
 
-void GraphBuilder::head_and_loss(int hidden, std::vector<int> weights, bool bias) {
+void GraphBuilder::head_and_loss(int hidden, const std::vector<int>& weights, bool bias) {
   if (!training()) {
     head(hidden, weights, bias);
     return;

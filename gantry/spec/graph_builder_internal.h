@@ -56,7 +56,7 @@ class GraphBuilder {
   int gated_activation(std::string_view name, int gate, int up);
   int dropout(std::string_view name, int x);  // returns x itself where nothing is dropped
   int residual_add(std::string_view name, int x, int residual);
-  void head_and_loss(int hidden, std::vector<int> weights, bool bias);
+  void head_and_loss(int hidden, const std::vector<int>& weights, bool bias);
 
   OperatorGraph finish() { return std::move(graph_); }
 

@@ -129,7 +129,7 @@ void build_bert(GraphBuilder& graph) {
   x = graph.norm("head.norm", x, graph.weights({"transform.LayerNorm.", "lm_head.layer_norm."}));
   auto head = config.tied_embeddings ? std::vector<int>{tables[0]} : graph.weights({"decoder.weight"});
   for (const int bias : graph.weights({"cls.predictions.bias", "lm_head.bias"})) head.push_back(bias);
-  graph.head_and_loss(x, std::move(head), true);
+  graph.head_and_loss(x, head, true);
 }
 
 }  // namespace gantry::spec::internal
