@@ -56,8 +56,8 @@ docs:  ## check links, environment variables, packages and options named in the 
 	@python3 tools/check_docs.py
 
 .PHONY: asan tsan fuzz
-asan tsan: setup  ## build and test under AddressSanitizer + UBSan, or ThreadSanitizer
-	@cmake --preset $@ && cmake --build --preset $@ -j $(JOBS) && ctest --preset $@ -j $(JOBS)
+asan tsan: setup  ## test under AddressSanitizer + UBSan, or ThreadSanitizer (WITH_TORCH=ON: torch modules too)
+	@cmake --preset $@ -DGANTRY_WITH_TORCH=$(or $(WITH_TORCH),OFF) && cmake --build --preset $@ -j $(JOBS) && ctest --preset $@ -j $(JOBS)
 fuzz: setup-dev  ## build the fuzz targets and run each for FUZZ_SECONDS (10) from its corpus
 	@cmake --preset fuzz && cmake --build --preset fuzz -j $(JOBS) && tools/fuzz.sh
 
