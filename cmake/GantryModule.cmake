@@ -12,16 +12,37 @@ function(gantry_module name)
   endif()
 endfunction()
 
+# libtorch ships headers of another fmt release beside its own and no library for them: a folder with nothing but our
+# fmt's headers goes before.
+function(gantry_own_fmt_first result)
+  set(folder ${CMAKE_BINARY_DIR}/fmt_first)
+  if(NOT EXISTS ${folder}/fmt)
+    get_target_property(include fmt::fmt INTERFACE_INCLUDE_DIRECTORIES)
+    list(GET include 0 include)
+    file(MAKE_DIRECTORY ${folder})
+    file(CREATE_LINK ${include}/fmt ${folder}/fmt SYMBOLIC)
+  endif()
+  set(${result} ${folder} PARENT_SCOPE)
+endfunction()
+
 # Links libtorch and reuses one precompiled torch/torch.h for every target.
 function(gantry_use_torch target)
+  gantry_own_fmt_first(fmt_first)
+  target_include_directories(${target} SYSTEM BEFORE PUBLIC ${fmt_first})
   target_include_directories(${target} SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
   target_link_libraries(${target} PUBLIC ${TORCH_LIBRARIES})
+  # The precompiled header is made with -fPIC and does not suit -fPIE, which executables would get.
+  get_target_property(type ${target} TYPE)
+  if(type STREQUAL "EXECUTABLE")
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${target} PRIVATE -fPIC)
+  endif()
   # CMake's own precompiled headers force-include torch.h into every file, torch-free kernels too; those opt out
   # with gantry_torch_free().
   if(NOT TARGET gantry_torch_pch)
     file(WRITE ${CMAKE_BINARY_DIR}/pch/torch_pch.cpp "// Carrier of the precompiled torch header.\n")
     add_library(gantry_torch_pch OBJECT ${CMAKE_BINARY_DIR}/pch/torch_pch.cpp)
-    target_include_directories(gantry_torch_pch SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
+    target_include_directories(gantry_torch_pch SYSTEM PUBLIC ${fmt_first} ${TORCH_INCLUDE_DIRS})
     target_link_libraries(gantry_torch_pch PUBLIC ${TORCH_LIBRARIES})
     target_precompile_headers(gantry_torch_pch PRIVATE <torch/torch.h>)
   endif()
