@@ -35,7 +35,7 @@ const Raw* raw_const(const at::Tensor& x) {
 }
 
 /// Rows of a tensor seen as [rows, last axis].
-inline std::int64_t row_count(const at::Tensor& x) { return x.numel() / x.size(-1); }
+inline std::int64_t row_count(const at::Tensor& x) { return x.numel() == 0 ? 0 : x.numel() / x.size(-1); }
 
 /// Piece size for at::parallel_for over rows of `width` elements: at least some 16k elements a piece.
 inline std::int64_t row_grain(std::int64_t width) { return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, width)); }

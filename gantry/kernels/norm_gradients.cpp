@@ -12,8 +12,8 @@ std::int64_t row_parts(std::int64_t rows) {
   return std::max<std::int64_t>(1, std::min<std::int64_t>(at::get_num_threads(), rows));
 }
 
-void for_row_parts(std::int64_t rows, const std::function<void(std::int64_t, std::int64_t, std::int64_t)>& body) {
-  const std::int64_t parts = row_parts(rows);
+void for_row_parts(std::int64_t rows, std::int64_t parts,
+                   const std::function<void(std::int64_t, std::int64_t, std::int64_t)>& body) {
   at::parallel_for(0, parts, 1, [&](std::int64_t from, std::int64_t to) {
     for (std::int64_t part = from; part < to; ++part) body(part, rows * part / parts, rows * (part + 1) / parts);
   });

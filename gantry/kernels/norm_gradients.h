@@ -7,10 +7,11 @@
 
 namespace gantry::kernels {
 
-/// Splits [0, rows) into a fixed number of parts (independent of scheduling), calls body(part, begin, end) in parallel,
-/// and returns how many parts there are for `rows`. Same result for any timing; depends on at::get_num_threads() only.
+/// How many parts `rows` are summed in: depends on at::get_num_threads() only, so ask outside of parallel regions.
 std::int64_t row_parts(std::int64_t rows);
-void for_row_parts(std::int64_t rows, const std::function<void(std::int64_t, std::int64_t, std::int64_t)>& body);
+/// Splits [0, rows) into `parts` and calls body(part, begin, end) in parallel. Same result for any timing.
+void for_row_parts(std::int64_t rows, std::int64_t parts,
+                   const std::function<void(std::int64_t, std::int64_t, std::int64_t)>& body);
 
 /// Delivers `gradient` (fp32 [n]) for `parameter`: to its slot of the active tensor::GradientSinks (then undefined is
 /// returned), or as a tensor of the parameter's type.

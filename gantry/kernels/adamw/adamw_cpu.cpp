@@ -33,10 +33,10 @@ GANTRY_INLINE F32x16 join(const Bf16* weight, const std::int16_t* remainder, std
 
 GANTRY_INLINE void split(F32x16 master, Bf16* weight, std::int16_t* remainder, std::int64_t count) {
   const U32x16 bits = reinterpret_cast<U32x16>(master);
-  // Rounding half up keeps the remainder within a signed 16-bit number; NaN and infinity round to themselves because
-  // their low half is zero (a NaN payload in the low half could carry into the sign, so it is dropped).
-  const U32x16 exponent_full = reinterpret_cast<U32x16>((bits & 0x7f800000u) == 0x7f800000u);
-  const U32x16 clean = bits & ~(exponent_full & 0xffffu);
+  // Rounding half up keeps the remainder within a signed 16-bit number; infinity rounds to itself because its low half
+  // is zero. A NaN's low half could carry into the sign, so it becomes the quiet NaN.
+  const U32x16 is_nan = reinterpret_cast<U32x16>((bits & 0x7fffffffu) > 0x7f800000u);
+  const U32x16 clean = (bits & ~is_nan) | (is_nan & 0x7fc00000u);
   const U32x16 high = (clean + 0x8000u) & 0xffff0000u;
   store_partial(weight, reinterpret_cast<F32x16>(high), count);
   const I16x16 low = __builtin_convertvector(reinterpret_cast<I32x16>(clean - high), I16x16);

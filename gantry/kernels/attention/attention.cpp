@@ -124,42 +124,41 @@ at::Tensor run_flash_backward(const at::Tensor& qkv, const at::Tensor& out, cons
   return dqkv;
 }
 
+// Tables, positions and masks carry no gradient and may be undefined, which autograd's argument scan does not accept; they
+// travel as one plain argument.
+struct PackedContext {
+  RopeTables rope;
+  at::Tensor positions;
+  AttentionOptions options;
+};
+
 struct PackedAttentionFunction : torch::autograd::Function<PackedAttentionFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, const at::Tensor& cosine,
-                            const at::Tensor& sine, const at::Tensor& positions, const at::Tensor& row_starts,
-                            const at::Tensor& key_mask, std::vector<std::int64_t> sizes, double scale, bool causal) {
-    const AttentionOptions options = restore(sizes, scale, causal, row_starts, key_mask);
-    rotate(qkv, {cosine, sine}, positions, options, false);
-    const Unpacked x = unpack(qkv, options);
-    FlashResult result = run_flash(x.q, x.k, x.v, x.k.size(1), options);
-    ctx->save_for_backward({qkv.detach(), result.out, result.lse, cosine, sine, positions, row_starts, key_mask});
-    ctx->saved_data["sizes"] = sizes;
-    ctx->saved_data["scale"] = scale;
-    ctx->saved_data["causal"] = causal;
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, const PackedContext& context) {
+    const AttentionOptions& o = context.options;
+    rotate(qkv, context.rope, context.positions, o, false);
+    const Unpacked x = unpack(qkv, o);
+    FlashResult result = run_flash(x.q, x.k, x.v, x.k.size(1), o);
+    ctx->save_for_backward({qkv.detach(), result.out, result.lse, context.rope.cosine, context.rope.sine,
+                            context.positions, o.row_starts, o.key_mask});
+    ctx->saved_data["sizes"] = std::vector<std::int64_t>{o.heads, o.kv_heads, o.head_dim};
+    ctx->saved_data["scale"] = o.scale;
+    ctx->saved_data["causal"] = o.causal;
     return result.out.view({qkv.size(0), qkv.size(1), -1});
   }
 
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
     const auto saved = ctx->get_saved_variables();
-    const AttentionOptions options =
-        restore(ctx->saved_data["sizes"].toIntVector(), ctx->saved_data["scale"].toDouble(),
-                ctx->saved_data["causal"].toBool(), saved[6], saved[7]);
+    const auto sizes = ctx->saved_data["sizes"].toIntVector();
+    const AttentionOptions options{.heads = sizes[0],
+                                   .kv_heads = sizes[1],
+                                   .head_dim = sizes[2],
+                                   .scale = ctx->saved_data["scale"].toDouble(),
+                                   .causal = ctx->saved_data["causal"].toBool(),
+                                   .row_starts = saved[6],
+                                   .key_mask = saved[7]};
     at::Tensor dqkv = run_flash_backward(saved[0], saved[1], saved[2], gradients[0], options);
     rotate(dqkv, {saved[3], saved[4]}, saved[5], options, true);
-    tensor_list result(9);
-    result[0] = dqkv;
-    return result;
-  }
-
-  static AttentionOptions restore(const std::vector<std::int64_t>& sizes, double scale, bool causal,
-                                  const at::Tensor& row_starts, const at::Tensor& key_mask) {
-    return {.heads = sizes[0],
-            .kv_heads = sizes[1],
-            .head_dim = sizes[2],
-            .scale = scale,
-            .causal = causal,
-            .row_starts = row_starts,
-            .key_mask = key_mask};
+    return {dqkv, {}};
   }
 };
 
@@ -225,9 +224,13 @@ at::Tensor packed_attention(const at::Tensor& qkv, const RopeTables& rope, const
     const at::Tensor q = rotated(x.q, rope, positions), k = rotated(x.k, rope, positions);
     return attention_reference(q, k, x.v, options).reshape({qkv.size(0), qkv.size(1), -1});
   }
-  return PackedAttentionFunction::apply(
-      qkv, rope.cosine, rope.sine, positions, options.row_starts, options.key_mask,
-      std::vector<std::int64_t>{options.heads, options.kv_heads, options.head_dim}, options.scale, options.causal);
+  if (at::GradMode::is_enabled() && qkv.requires_grad()) {
+    return PackedAttentionFunction::apply(qkv, PackedContext{rope, positions, options});
+  }
+  const at::NoGradGuard no_grad;
+  rotate(qkv, rope, positions, options, false);
+  const Unpacked x = unpack(qkv, options);
+  return run_flash(x.q, x.k, x.v, x.k.size(1), options).out.view({qkv.size(0), qkv.size(1), -1});
 }
 
 namespace {
@@ -258,16 +261,39 @@ void run_decode(const Unpacked& x, const KvSlices& cache, std::int64_t length, c
   });
 }
 
+void check_cache(const at::Tensor& qkv, const KvSlices& cache, std::int64_t length, const at::Tensor& starts,
+                 const AttentionOptions& o) {
+  GANTRY_CHECK(!o.row_starts.defined() && !o.key_mask.defined(),
+               "attention: row_starts and key_mask do not apply to a cache; pad on the left and give starts");
+  for (const at::Tensor& slice : {cache.keys, cache.values}) {
+    GANTRY_CHECK(
+        slice.dim() == 4 && slice.size(2) == o.kv_heads && slice.size(3) == o.head_dim && slice.is_contiguous() &&
+            slice.scalar_type() == qkv.scalar_type() && slice.sizes() == cache.keys.sizes(),
+        "attention: expected contiguous {} caches [B, capacity, {}, {}], got {} {}", c10::toString(qkv.scalar_type()),
+        o.kv_heads, o.head_dim, c10::toString(slice.scalar_type()), c10::str(slice.sizes()));
+  }
+  GANTRY_CHECK(length >= 0 && length + qkv.size(1) <= cache.keys.size(1) && cache.keys.size(0) == qkv.size(0),
+               "attention: {} + {} tokens of {} sequences do not fit a cache of {} x {}", length, qkv.size(1),
+               qkv.size(0), cache.keys.size(0), cache.keys.size(1));
+  if (!starts.defined()) return;
+  GANTRY_CHECK(
+      starts.scalar_type() == at::kLong && starts.dim() == 1 && starts.size(0) == qkv.size(0) && starts.is_contiguous(),
+      "attention: starts must be {} int64 positions, got {} {}", qkv.size(0), c10::toString(starts.scalar_type()),
+      c10::str(starts.sizes()));
+  for (std::int64_t b = 0; starts.is_cpu() && b < starts.size(0); ++b) {
+    const std::int64_t start = raw_const<std::int64_t>(starts)[b];
+    GANTRY_CHECK(start >= 0, "attention: sequence {} starts at position {}, expected 0 or more", b, start);
+  }
+}
+
 }  // namespace
 
 at::Tensor cached_attention(const at::Tensor& qkv, const RopeTables& rope, const at::Tensor& positions,
                             const KvSlices& cache, std::int64_t length, const at::Tensor& starts,
                             const AttentionOptions& options) {
   check_inputs(qkv, rope, positions, options);
+  check_cache(qkv, cache, length, starts, options);
   const std::int64_t tokens = qkv.size(1), total = length + tokens;
-  GANTRY_CHECK(total <= cache.keys.size(1) && cache.keys.size(0) == qkv.size(0),
-               "attention: {} + {} tokens of {} sequences do not fit a cache of {} x {}", length, tokens, qkv.size(0),
-               cache.keys.size(0), cache.keys.size(1));
   const at::NoGradGuard no_grad;
   rotate(qkv, rope, positions, options, false);
   const Unpacked x = unpack(qkv, options);
@@ -280,6 +306,7 @@ at::Tensor cached_attention(const at::Tensor& qkv, const RopeTables& rope, const
     dispatch_raw(qkv.scalar_type(), [&]<class Raw>() { run_decode<Raw>(x, cache, total, starts, options, out); });
   } else {
     AttentionOptions ranged = options;
+    ranged.causal = true;
     if (starts.defined()) {
       ranged.row_starts = starts.to(at::kInt).unsqueeze(1).expand({qkv.size(0), tokens}).contiguous();
     }
@@ -289,7 +316,7 @@ at::Tensor cached_attention(const at::Tensor& qkv, const RopeTables& rope, const
       out = attention_reference(x.q, cache.keys.narrow(1, 0, total), cache.values.narrow(1, 0, total), ranged);
     }
   }
-  return out.view({qkv.size(0), tokens, -1});
+  return out.reshape({qkv.size(0), tokens, -1});
 }
 
 }  // namespace gantry::kernels

@@ -15,8 +15,8 @@ struct AttentionOptions {
   std::int64_t head_dim = 0;
   double scale = 0;          ///< 0: 1 / sqrt(head_dim)
   bool causal = true;
-  at::Tensor row_starts;     ///< int32 [B, T]: first position each query may see (packed documents), or undefined
-  at::Tensor key_mask;       ///< uint8 or bool [B, T]: 0 hides a position (padding), or undefined
+  at::Tensor row_starts = {};  ///< int32 [B, T]: first position each query may see (packed documents), or undefined
+  at::Tensor key_mask = {};    ///< uint8 or bool [B, T]: 0 hides a position (padding), or undefined
 };
 
 /// Tables of cos and sin, fp32 [positions, head_dim / 2] each. Undefined tables: no rotary positions.

@@ -28,6 +28,14 @@ ForwardTiles lay_out(float* scratch, std::int64_t padded, std::int64_t dim) {
   return tiles;
 }
 
+bool any_nan(const F32x16 (&s)[4]) {
+  bool found = false;
+  for (const F32x16& vector : s) {
+    for (int i = 0; i < kLanes; ++i) found |= vector[i] != vector[i];
+  }
+  return found;
+}
+
 // Scores of one tile to probabilities under the running maximum; rescales what was summed so far when it rises.
 void soften(const ForwardTiles& tiles, std::int64_t rows, std::int64_t dim) {
   for (std::int64_t r = 0; r < rows; ++r) {
@@ -37,7 +45,10 @@ void soften(const ForwardTiles& tiles, std::int64_t rows, std::int64_t dim) {
     const float peak = reduce_max(max(max(s[0], s[1]), max(s[2], s[3])));
     const float old = tiles.maximum[r];
     const float maximum = peak > old ? peak : old;
-    if (maximum == -__builtin_inff()) {  // nothing visible yet
+    if (maximum == -__builtin_inff()) {
+      if (any_nan(s)) {  // comparisons skip NaN, so a row of them looks unseen: spread it instead
+        tiles.maximum[r] = tiles.sum[r] = __builtin_nanf("");
+      }
       for (int v = 0; v < 4; ++v) store(row + v * kLanes, F32x16{});
       continue;
     }

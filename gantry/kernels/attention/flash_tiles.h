@@ -13,7 +13,7 @@ struct VisibleRange {
 GANTRY_INLINE VisibleRange visible(const FlashShape& s, std::int64_t b, std::int64_t t) {
   const std::int64_t first = s.row_starts == nullptr ? 0 : s.row_starts[b * s.q_length + t];
   const std::int64_t last = s.causal ? s.k_length - s.q_length + t + 1 : s.k_length;
-  return {first, last < 0 ? 0 : last};
+  return {first < 0 ? 0 : first, last < 0 ? 0 : last};
 }
 
 /// Rows [begin, begin + count) of one head as fp32, packed.

@@ -43,7 +43,8 @@ struct Chunks {
 };
 
 Chunks plan_chunks(const at::Tensor& hidden2, const at::Tensor& weight, std::int64_t chunk_bytes) {
-  const std::int64_t row_bytes = weight.size(0) * static_cast<std::int64_t>(hidden2.element_size());
+  const std::int64_t row_bytes =
+      std::max<std::int64_t>(1, weight.size(0) * static_cast<std::int64_t>(hidden2.element_size()));
   const std::int64_t rows = std::max<std::int64_t>(16, chunk_bytes / row_bytes);
   return {hidden2.size(0), std::min(rows, std::max<std::int64_t>(1, hidden2.size(0)))};
 }
@@ -62,7 +63,10 @@ struct Gatherer {
   }
   tensor::GradientSlot& place() { return slot != nullptr ? *slot : own; }
   /// The tensor to hand to autograd; undefined when a slot took it.
-  at::Tensor result() const { return slot == nullptr && needed ? own.gradient : at::Tensor(); }
+  at::Tensor result() const {
+    if (slot != nullptr || !needed) return {};
+    return own.written ? own.gradient : own.gradient.zero_();
+  }
 
   bool needed;
   tensor::GradientSlot* slot = nullptr;
@@ -80,6 +84,7 @@ struct Result {
 Result run(const at::Tensor& hidden2, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& labels,
            double normalizer, std::int64_t chunk_bytes, Needs needs) {
   const Chunks chunks = plan_chunks(hidden2, weight, chunk_bytes);
+  const bool any_gradient = needs.hidden || needs.weight || needs.bias;
   const double scale = 1.0 / normalizer;
   at::Tensor losses = at::empty({chunks.tokens}, hidden2.options().dtype(at::kFloat));
   Result result;
@@ -90,7 +95,7 @@ Result run(const at::Tensor& hidden2, const at::Tensor& weight, const at::Tensor
     const at::Tensor part = hidden2.narrow(0, first, rows);
     at::Tensor logits = chunk_logits(part, weight, bias);
     at::Tensor part_losses = losses.narrow(0, first, rows);
-    softmax_losses(logits, labels.narrow(0, first, rows), part_losses, scale);
+    softmax_losses(logits, labels.narrow(0, first, rows), part_losses, any_gradient ? scale : 0.0);
     if (needs.hidden) {
       at::Tensor target = result.dhidden.narrow(0, first, rows);
       at::mm_out(target, logits, weight);
@@ -106,13 +111,17 @@ Result run(const at::Tensor& hidden2, const at::Tensor& weight, const at::Tensor
 
 struct LinearCrossEntropyFunction : torch::autograd::Function<LinearCrossEntropyFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& weight,
-                            const at::Tensor& bias, const at::Tensor& labels, double normalizer,
-                            std::int64_t chunk_bytes) {
+                            at::TensorList biases, const at::Tensor& labels, double normalizer,
+                            std::int64_t chunk_bytes, bool tracked) {
+    // None or one: autograd's argument scan does not accept an undefined tensor.
+    const at::Tensor bias = biases.empty() ? at::Tensor() : biases[0];
     const at::Tensor hidden2 = hidden.reshape({-1, hidden.size(-1)}).contiguous();
-    const Needs needs{hidden.requires_grad(), weight.requires_grad(), bias.defined() && bias.requires_grad()};
+    const Needs needs{tracked && hidden.requires_grad(), tracked && weight.requires_grad(),
+                      tracked && bias.defined() && bias.requires_grad()};
     Result result = run(hidden2, weight, bias, labels, normalizer, chunk_bytes, needs);
     ctx->saved_data["shape"] = hidden.sizes();
     ctx->saved_data["in_slot"] = (needs.weight && !result.dweight.defined()) || (needs.bias && !result.dbias.defined());
+    ctx->saved_data["has_bias"] = bias.defined();
     ctx->save_for_backward({result.dhidden, result.dweight, result.dbias});
     return result.loss;
   }
@@ -124,11 +133,11 @@ struct LinearCrossEntropyFunction : torch::autograd::Function<LinearCrossEntropy
                  "linear_cross_entropy: with fused gradient accumulation backward() must start at the loss itself; "
                  "scale it through the normalizer option (got a gradient of {})",
                  factor);
-    tensor_list result(6);
-    for (int i = 0; i < 3; ++i) {
-      if (saved[i].defined()) result[i] = factor == 1.0 ? saved[i] : saved[i] * factor;
-    }
+    const auto scaled = [&](const at::Tensor& x) { return !x.defined() || factor == 1.0 ? x : x * factor; };
+    tensor_list result{scaled(saved[0]), scaled(saved[1])};
     if (result[0].defined()) result[0] = result[0].view(ctx->saved_data["shape"].toIntVector());
+    if (ctx->saved_data["has_bias"].toBool()) result.push_back(scaled(saved[2]));
+    result.resize(result.size() + 4);  // labels and the three numbers
     return result;
   }
 };
@@ -158,7 +167,10 @@ at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weig
   const at::Tensor flat = labels.reshape({-1}).contiguous();
   double normalizer = options.normalizer;
   if (normalizer == 0) normalizer = std::max<double>(1.0, flat.ge(0).sum().item<double>());
-  return LinearCrossEntropyFunction::apply(hidden, weight, bias, flat, normalizer, options.chunk_bytes);
+  // Inside forward() gradient mode is always off, so ask here: without it no slot may be written.
+  const at::TensorList biases(&bias, bias.defined() ? 1 : 0);
+  return LinearCrossEntropyFunction::apply(hidden, weight, biases, flat, normalizer, options.chunk_bytes,
+                                           at::GradMode::is_enabled());
 }
 
 at::Tensor linear_cross_entropy_losses(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,

@@ -11,7 +11,7 @@ struct LinearCrossEntropyOptions {
   /// Divides the summed loss; usually the number of labels that count in the whole optimiser step. 0: that of this call.
   double normalizer = 0;
   /// Bytes of logits alive at a time.
-  std::int64_t chunk_bytes = std::int64_t{48} << 20;
+  std::int64_t chunk_bytes = std::int64_t{24} << 20;
 };
 
 /// hidden [..., n], weight [vocab, n], bias [vocab] or undefined, labels int64 [...] (negative: ignored) -> scalar fp32

@@ -2,6 +2,9 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <initializer_list>
+
 #include "gantry/kernels/common.h"
 #include "gantry/kernels/layer_norm/layer_norm_raw.h"
 #include "gantry/kernels/norm_gradients.h"
@@ -23,13 +26,14 @@ Forward run_forward(const at::Tensor& x, const at::Tensor& residual, const at::T
   result.mean = at::empty({row_count(x)}, x.options().dtype(at::kFloat));
   result.rstd = at::empty_like(result.mean);
   if (residual.defined()) result.sum = at::empty_like(x);
+  const at::Tensor dense_weight = weight.contiguous(), dense_bias = bias.contiguous();
   const std::int64_t n = x.size(-1);
   dispatch_raw(x.scalar_type(), [&]<class Raw>() {
     const LayerNormForwardArgs<Raw> args{.x = raw_const<Raw>(x),
                                          .residual = raw_const<Raw>(residual),
                                          .sum = raw<Raw>(result.sum),
-                                         .weight = raw_const<Raw>(weight),
-                                         .bias = raw_const<Raw>(bias),
+                                         .weight = raw_const<Raw>(dense_weight),
+                                         .bias = raw_const<Raw>(dense_bias),
                                          .y = raw<Raw>(result.y),
                                          .mean = raw<float>(result.mean),
                                          .rstd = raw<float>(result.rstd),
@@ -46,13 +50,13 @@ struct Backward {
 };
 
 Backward run_backward(const at::Tensor& dy, const tensor_list& saved, const at::Tensor& dsum) {
-  const at::Tensor &x = saved[0], &mean = saved[1], &rstd = saved[2], &weight = saved[3];
-  const std::int64_t n = x.size(-1), rows = row_count(x);
+  const at::Tensor &x = saved[0], &mean = saved[1], &rstd = saved[2], weight = saved[3].contiguous();
+  const std::int64_t n = x.size(-1), rows = row_count(x), parts = row_parts(rows);
   at::Tensor dx = at::empty_like(x);
-  const at::Tensor partial = at::zeros({2, row_parts(rows), n}, x.options().dtype(at::kFloat));
+  const at::Tensor partial = at::zeros({2, parts, n}, x.options().dtype(at::kFloat));
   dispatch_raw(x.scalar_type(), [&]<class Raw>() {
     const auto kernel = GANTRY_ISA_SELECT(layer_norm_backward<Raw>);
-    for_row_parts(rows, [&](std::int64_t part, std::int64_t begin, std::int64_t end) {
+    for_row_parts(rows, parts, [&](std::int64_t part, std::int64_t begin, std::int64_t end) {
       kernel({.dy = raw_const<Raw>(dy),
               .x = raw_const<Raw>(x),
               .mean = raw_const<float>(mean),
@@ -61,7 +65,7 @@ Backward run_backward(const at::Tensor& dy, const tensor_list& saved, const at::
               .dsum = raw_const<Raw>(dsum),
               .dx = raw<Raw>(dx),
               .dweight = raw<float>(partial) + part * n,
-              .dbias = raw<float>(partial) + (row_parts(rows) + part) * n,
+              .dbias = raw<float>(partial) + (parts + part) * n,
               .n = n},
              begin, end);
     });
@@ -118,8 +122,9 @@ void check_inputs(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
                c10::toString(weight.scalar_type()), c10::toString(bias.scalar_type()));
 }
 
-bool tracks_gradients(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c) {
-  return at::GradMode::is_enabled() && (a.requires_grad() || b.requires_grad() || c.requires_grad());
+bool tracks_gradients(std::initializer_list<at::Tensor> inputs) {
+  return at::GradMode::is_enabled() &&
+         std::any_of(inputs.begin(), inputs.end(), [](const at::Tensor& x) { return x.requires_grad(); });
 }
 
 }  // namespace
@@ -135,20 +140,21 @@ at::Tensor layer_norm_reference(const at::Tensor& x, const at::Tensor& weight, c
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {
   check_inputs(x, weight, bias);
   if (!has_raw_kernel(x)) return layer_norm_reference(x, weight, bias, eps);
-  if (tracks_gradients(x, weight, bias)) return LayerNormFunction::apply(x, weight, bias, eps);
+  if (tracks_gradients({x, weight, bias})) return LayerNormFunction::apply(x, weight, bias, eps);
   return run_forward(x.contiguous(), {}, weight, bias, eps).y;
 }
 
 std::pair<at::Tensor, at::Tensor> add_layer_norm(const at::Tensor& x, const at::Tensor& residual,
                                                  const at::Tensor& weight, const at::Tensor& bias, double eps) {
   check_inputs(x, weight, bias);
-  GANTRY_CHECK(x.sizes() == residual.sizes(), "add_layer_norm: input {} and residual {} differ", c10::str(x.sizes()),
-               c10::str(residual.sizes()));
+  GANTRY_CHECK(x.sizes() == residual.sizes() && x.scalar_type() == residual.scalar_type(),
+               "add_layer_norm: input {} {} and residual {} {} differ", c10::toString(x.scalar_type()),
+               c10::str(x.sizes()), c10::toString(residual.scalar_type()), c10::str(residual.sizes()));
   if (!has_raw_kernel(x)) {
     const at::Tensor sum = x + residual;
     return {sum, layer_norm_reference(sum, weight, bias, eps)};
   }
-  if (tracks_gradients(x, residual, weight) || bias.requires_grad()) {
+  if (tracks_gradients({x, residual, weight, bias})) {
     auto result = AddLayerNormFunction::apply(x, residual, weight, bias, eps);
     return {result[0], result[1]};
   }

@@ -2,6 +2,8 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+
 #include "gantry/kernels/common.h"
 #include "gantry/kernels/linear/linear_raw.h"
 #include "gantry/tensor/gradient_sink.h"
@@ -60,12 +62,10 @@ void run_small(const at::Tensor& x, const std::vector<at::Tensor>& weights, cons
   });
 }
 
-bool small_applies(const at::Tensor& x, const std::vector<at::Tensor>& weights) {
-  if (!has_raw_kernel(x) || row_count(x) > kMaxSmallRows || x.numel() == 0) return false;
-  for (const auto& weight : weights) {
-    if (weight.scalar_type() != x.scalar_type() || !weight.is_contiguous()) return false;
-  }
-  return true;
+bool small_applies(const at::Tensor& x, const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& biases) {
+  if (!has_raw_kernel(x) || x.numel() == 0 || row_count(x) > kMaxSmallRows) return false;
+  const auto dense = [](const at::Tensor& tensor) { return tensor.is_contiguous(); };
+  return std::all_of(weights.begin(), weights.end(), dense) && std::all_of(biases.begin(), biases.end(), dense);
 }
 
 at::Tensor small(const at::Tensor& x, const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& biases) {
@@ -154,19 +154,20 @@ class WeightGradients {
 };
 
 at::Tensor bias_gradient(const at::Tensor& bias, const at::Tensor& dy) {
-  at::Tensor gradient = dy.sum(0, false, at::kFloat).to(bias.scalar_type());
+  const at::Tensor gradient = dy.sum(0, false, dy.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
   auto* sinks = tensor::GradientSinks::active();
   auto* slot = sinks == nullptr ? nullptr : sinks->find(bias);
-  if (slot == nullptr) return gradient;
+  if (slot == nullptr) return gradient.to(bias.scalar_type());
   tensor::accumulate(*slot, gradient);
   return {};
 }
 
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, std::vector<at::Tensor> weights,
-                            std::vector<at::Tensor> biases, std::int64_t layout) {
+  // Tensor lists, not vectors: autograd's argument scan sees only those as inputs.
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, at::TensorList weights, at::TensorList biases,
+                            std::int64_t layout) {
     const at::Tensor x2 = x.reshape({-1, x.size(-1)});
-    at::Tensor y = fused_product(x2, weights, biases, static_cast<WeightLayout>(layout));
+    at::Tensor y = fused_product(x2, weights.vec(), biases.vec(), static_cast<WeightLayout>(layout));
     tensor_list saved{x2};
     saved.insert(saved.end(), weights.begin(), weights.end());
     saved.insert(saved.end(), biases.begin(), biases.end());
@@ -232,8 +233,10 @@ void check_inputs(const at::Tensor& x, const std::vector<at::Tensor>& weights, c
     GANTRY_CHECK(weights[i].scalar_type() == x.scalar_type(), "linear: input is {}, weight is {}",
                  c10::toString(x.scalar_type()), c10::toString(weights[i].scalar_type()));
     if (biases.empty()) continue;
-    GANTRY_CHECK(biases[i].dim() == 1 && biases[i].size(0) == weights[i].size(1 - in_axis),
-                 "linear: bias {} does not fit weight {}", c10::str(biases[i].sizes()), c10::str(weights[i].sizes()));
+    GANTRY_CHECK(biases[i].dim() == 1 && biases[i].size(0) == weights[i].size(1 - in_axis) &&
+                     biases[i].scalar_type() == x.scalar_type(),
+                 "linear: bias {} {} does not fit weight {} {}", c10::toString(biases[i].scalar_type()),
+                 c10::str(biases[i].sizes()), c10::toString(x.scalar_type()), c10::str(weights[i].sizes()));
   }
 }
 
@@ -241,9 +244,9 @@ at::Tensor apply(const at::Tensor& x, const std::vector<at::Tensor>& weights, co
                  WeightLayout layout) {
   check_inputs(x, weights, biases, layout);
   if (any_requires_grad(x, weights, biases)) {
-    return LinearFunction::apply(x, weights, biases, static_cast<std::int64_t>(layout));
+    return LinearFunction::apply(x, at::TensorList(weights), at::TensorList(biases), static_cast<std::int64_t>(layout));
   }
-  if (layout == WeightLayout::kOutIn && small_applies(x, weights)) return small(x, weights, biases);
+  if (layout == WeightLayout::kOutIn && small_applies(x, weights, biases)) return small(x, weights, biases);
   const at::Tensor y = fused_product(x.reshape({-1, x.size(-1)}), weights, biases, layout);
   auto shape = x.sizes().vec();
   shape.back() = y.size(1);
@@ -253,6 +256,7 @@ at::Tensor apply(const at::Tensor& x, const std::vector<at::Tensor>& weights, co
 }  // namespace
 
 at::Tensor view_adjacent(const std::vector<at::Tensor>& parts) {
+  if (parts.empty() || parts.front().dim() != 2) return {};
   const at::Tensor& first = parts.front();
   std::int64_t rows = 0, offset = first.storage_offset();
   for (const auto& part : parts) {

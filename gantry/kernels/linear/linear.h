@@ -22,7 +22,7 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 at::Tensor fused_linear(const at::Tensor& x, const std::vector<at::Tensor>& weights,
                         const std::vector<at::Tensor>& biases = {});
 
-/// One view over tensors that are neighbours in one storage along axis 0, else an undefined tensor.
+/// One view over matrices that are neighbours in one storage along axis 0, else an undefined tensor.
 at::Tensor view_adjacent(const std::vector<at::Tensor>& parts);
 
 }  // namespace gantry::kernels

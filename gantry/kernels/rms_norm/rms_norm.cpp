@@ -2,6 +2,9 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
+#include <initializer_list>
+
 #include "gantry/kernels/common.h"
 #include "gantry/kernels/norm_gradients.h"
 #include "gantry/kernels/rms_norm/rms_norm_raw.h"
@@ -21,12 +24,13 @@ Forward run_forward(const at::Tensor& x, const at::Tensor& residual, const at::T
   result.y = at::empty_like(x);
   result.rstd = at::empty({row_count(x)}, x.options().dtype(at::kFloat));
   if (residual.defined()) result.sum = at::empty_like(x);
+  const at::Tensor dense_weight = weight.contiguous();
   const std::int64_t n = x.size(-1);
   dispatch_raw(x.scalar_type(), [&]<class Raw>() {
     const RmsNormForwardArgs<Raw> args{.x = raw_const<Raw>(x),
                                        .residual = raw_const<Raw>(residual),
                                        .sum = raw<Raw>(result.sum),
-                                       .weight = raw_const<Raw>(weight),
+                                       .weight = raw_const<Raw>(dense_weight),
                                        .y = raw<Raw>(result.y),
                                        .rstd = raw<float>(result.rstd),
                                        .n = n,
@@ -40,16 +44,17 @@ Forward run_forward(const at::Tensor& x, const at::Tensor& residual, const at::T
 // Gradient of the norm's input and of its weight; dsum may be undefined.
 std::pair<at::Tensor, at::Tensor> run_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
                                                const at::Tensor& weight, const at::Tensor& dsum) {
-  const std::int64_t n = x.size(-1), rows = row_count(x);
+  const std::int64_t n = x.size(-1), rows = row_count(x), parts = row_parts(rows);
   at::Tensor dx = at::empty_like(x);
-  const at::Tensor partial = at::zeros({row_parts(rows), n}, x.options().dtype(at::kFloat));
+  const at::Tensor partial = at::zeros({parts, n}, x.options().dtype(at::kFloat));
+  const at::Tensor dense_weight = weight.contiguous();
   dispatch_raw(x.scalar_type(), [&]<class Raw>() {
     const auto kernel = GANTRY_ISA_SELECT(rms_norm_backward<Raw>);
-    for_row_parts(rows, [&](std::int64_t part, std::int64_t begin, std::int64_t end) {
+    for_row_parts(rows, parts, [&](std::int64_t part, std::int64_t begin, std::int64_t end) {
       kernel({.dy = raw_const<Raw>(dy),
               .x = raw_const<Raw>(x),
               .rstd = raw_const<float>(rstd),
-              .weight = raw_const<Raw>(weight),
+              .weight = raw_const<Raw>(dense_weight),
               .dsum = raw_const<Raw>(dsum),
               .dx = raw<Raw>(dx),
               .dweight = raw<float>(partial) + part * n,
@@ -100,8 +105,9 @@ void check_inputs(const at::Tensor& x, const at::Tensor& weight) {
                c10::toString(x.scalar_type()), c10::toString(weight.scalar_type()));
 }
 
-bool tracks_gradients(const at::Tensor& a, const at::Tensor& b) {
-  return at::GradMode::is_enabled() && (a.requires_grad() || b.requires_grad());
+bool tracks_gradients(std::initializer_list<at::Tensor> inputs) {
+  return at::GradMode::is_enabled() &&
+         std::any_of(inputs.begin(), inputs.end(), [](const at::Tensor& x) { return x.requires_grad(); });
 }
 
 }  // namespace
@@ -116,20 +122,21 @@ at::Tensor rms_norm_reference(const at::Tensor& x, const at::Tensor& weight, dou
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   check_inputs(x, weight);
   if (!has_raw_kernel(x)) return rms_norm_reference(x, weight, eps);
-  if (tracks_gradients(x, weight)) return RmsNormFunction::apply(x, weight, eps);
+  if (tracks_gradients({x, weight})) return RmsNormFunction::apply(x, weight, eps);
   return run_forward(x.contiguous(), {}, weight, eps).y;
 }
 
 std::pair<at::Tensor, at::Tensor> add_rms_norm(const at::Tensor& x, const at::Tensor& residual,
                                                const at::Tensor& weight, double eps) {
   check_inputs(x, weight);
-  GANTRY_CHECK(x.sizes() == residual.sizes(), "add_rms_norm: input {} and residual {} differ", c10::str(x.sizes()),
-               c10::str(residual.sizes()));
+  GANTRY_CHECK(x.sizes() == residual.sizes() && x.scalar_type() == residual.scalar_type(),
+               "add_rms_norm: input {} {} and residual {} {} differ", c10::toString(x.scalar_type()),
+               c10::str(x.sizes()), c10::toString(residual.scalar_type()), c10::str(residual.sizes()));
   if (!has_raw_kernel(x)) {
     const at::Tensor sum = x + residual;
     return {sum, rms_norm_reference(sum, weight, eps)};
   }
-  if (tracks_gradients(x, weight) || residual.requires_grad()) {
+  if (tracks_gradients({x, residual, weight})) {
     auto result = AddRmsNormFunction::apply(x, residual, weight, eps);
     return {result[0], result[1]};
   }

@@ -20,8 +20,14 @@ void rope_reference_(const at::Tensor& x, const at::Tensor& positions, const at:
 
 void rope_(const at::Tensor& x, const at::Tensor& positions, const at::Tensor& cosine, const at::Tensor& sine,
            bool inverse) {
-  GANTRY_CHECK(x.dim() == 3 && x.size(2) == 2 * cosine.size(1) && x.stride(2) == 1 && x.stride(1) == x.size(2),
+  GANTRY_CHECK(x.dim() == 3 && x.size(2) == 2 * cosine.size(1) && x.stride(2) == 1 &&
+                   (x.size(1) == 1 || x.stride(1) == x.size(2)),
                "rope: input {} does not fit tables of {} frequencies", c10::str(x.sizes()), cosine.size(1));
+  GANTRY_CHECK(cosine.sizes() == sine.sizes() && cosine.scalar_type() == at::kFloat && cosine.is_contiguous() &&
+                   sine.scalar_type() == at::kFloat && sine.is_contiguous(),
+               "rope: expected two contiguous Float tables of one shape, got {} {} and {} {}",
+               c10::toString(cosine.scalar_type()), c10::str(cosine.sizes()), c10::toString(sine.scalar_type()),
+               c10::str(sine.sizes()));
   GANTRY_CHECK(positions.scalar_type() == at::kLong && positions.dim() == 1 && positions.size(0) == x.size(0),
                "rope: expected {} int64 positions, got {}", x.size(0), c10::str(positions.sizes()));
   const at::NoGradGuard no_grad;

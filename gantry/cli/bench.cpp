@@ -1,0 +1,257 @@
+// gantry bench foundation: the speed rows of docs/results/foundation.md, baselines and Gantry in turns, medians.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+
+#include "gantry/base/interrupt.h"
+#include "gantry/base/timer.h"
+#include "gantry/cli/bench_measure.h"
+#include "gantry/cli/bench_server.h"
+#include "gantry/cli/verbs.h"
+
+namespace gantry::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct BenchOptions {
+  std::string model = "build/model/bench";
+  std::string python = ".venv-bench/bin/python";
+  std::string source = ".";
+  std::vector<std::string> row;
+  std::int64_t rounds = 5;
+  bool json = false;
+
+  template <class Visitor>
+  void visit_fields(Visitor& visit) {
+    visit("model", model, "folder with SmolLM2 as bf16 safetensors, bf16 GGUF and fp32 (made when missing)");
+    visit("python", python, "interpreter with the baselines (make bench-setup)");
+    visit("source", source, "source tree, for bench/baselines and the build rows");
+    visit("row", row, "only these rows (may be given several times)");
+    visit("rounds", rounds, "rounds of each measurement; the median counts");
+    visit("json", json, "print one JSON object a row");
+  }
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t n = values.size();
+  return n % 2 == 1 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
+}
+
+std::string own_binary() { return fs::read_symlink("/proc/self/exe").string(); }
+
+class FoundationSuite {
+ public:
+  FoundationSuite(const BenchOptions& options, const MeasureOptions& measure) : options_(options), measure_(measure) {}
+
+  void run() {
+    if (!options_.json) {
+      std::printf("%-28s %12s %-10s %-26s %12s %8s %5s\n", "row", "value", "unit", "baseline", "value", "ratio", "runs");
+    }
+    if (wanted("load_first_token_s")) load_first_token();
+    if (wanted("decode_vs_bandwidth") || wanted("decode_vs_llamacpp") || wanted("decode_vs_transformers")) decode();
+    train_row("train_step_vs_pytorch_bf16", "bf16", "bf16-autocast");
+    train_row("train_step_vs_pytorch_pure_bf16", "bf16", "bf16");
+    train_row("train_step_vs_pytorch_fp32", "fp32", "fp32");
+    if (wanted("build_clean_s")) build_clean();
+    if (wanted("rebuild_kernel_s")) rebuild_kernel();
+  }
+
+ private:
+  bool wanted(const std::string& row) const {
+    return options_.row.empty() || std::find(options_.row.begin(), options_.row.end(), row) != options_.row.end();
+  }
+
+  void emit(const std::string& row, double value, const std::string& unit, const std::string& baseline,
+            double baseline_value, double ratio, std::int64_t runs) {
+    if (options_.json) {
+      base::OrderedJson json{{"suite", "foundation"}, {"row", row},       {"value", value},
+                             {"unit", unit},          {"baseline", baseline}, {"baseline_value", baseline_value},
+                             {"ratio", ratio},        {"runs", runs}};
+      std::printf("%s\n", json.dump().c_str());
+    } else {
+      std::printf("%-28s %12.4g %-10s %-26s %12.4g %8.3f %5ld\n", row.c_str(), value, unit.c_str(), baseline.c_str(),
+                  baseline_value, ratio, runs);
+    }
+    std::fflush(stdout);
+  }
+
+  void emit_missing(const std::string& row, const std::string& baseline, const std::string& why) {
+    if (options_.json) {
+      base::OrderedJson json{{"suite", "foundation"}, {"row", row}, {"baseline", baseline}, {"missing", why}};
+      std::printf("%s\n", json.dump().c_str());
+    } else {
+      std::printf("%-28s %12s %-10s %-26s missing: %s\n", row.c_str(), "-", "", baseline.c_str(), why.c_str());
+    }
+    std::fflush(stdout);
+  }
+
+  std::string model_dir(const std::string& dtype) const { return (fs::path(options_.model) / dtype).string(); }
+
+  std::unique_ptr<BenchServer> ours(const std::string& what, const std::string& dtype) const {
+    return std::make_unique<BenchServer>(
+        "gantry " + what, std::vector<std::string>{own_binary(), "bench", "foundation", "--measure", what, "--dtype",
+                                                   dtype, "--model", model_dir(dtype), "--threads",
+                                                   std::to_string(measure_.threads)});
+  }
+
+  std::unique_ptr<BenchServer> baseline(const std::string& script, std::vector<std::string> arguments) const {
+    std::vector<std::string> command{options_.python, (fs::path(options_.source) / "bench/baselines" / script).string()};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    command.insert(command.end(), {"--threads", std::to_string(measure_.threads)});
+    return std::make_unique<BenchServer>(script, command);
+  }
+
+  // Rounds of all servers in turn; one column of `key` a server.
+  std::vector<std::vector<double>> interleave(const std::vector<BenchServer*>& servers,
+                                              const std::vector<std::string>& keys) {
+    std::vector<std::vector<double>> columns(servers.size());
+    for (std::int64_t round = 0; round < options_.rounds; ++round) {
+      for (std::size_t i = 0; i < servers.size(); ++i) {
+        if (base::interrupted()) throw base::Interrupted("interrupted");
+        columns[i].push_back(base::json_get<double>(servers[i]->run(), keys[i], "measurement"));
+      }
+    }
+    return columns;
+  }
+
+  // A new process each round: loads the model (page cache warm) and prints the first token.
+  void load_first_token() {
+    std::vector<double> seconds;
+    for (std::int64_t round = 0; round <= options_.rounds; ++round) {
+      const std::string command = "'" + own_binary() + "' generate '" + model_dir("bf16") +
+                                  "' --prompt 'The capital of France is' --max-tokens 1 >/dev/null 2>&1";
+      const base::Timer timer;
+      if (std::system(command.c_str()) != 0) base::fail("load_first_token_s: `{}` failed", command);
+      if (round > 0) seconds.push_back(timer.seconds());
+    }
+    emit("load_first_token_s", median(seconds), "s", "bar", 1.0, 1.0 / median(seconds), options_.rounds);
+  }
+
+  void decode() {
+    const auto gantry = ours("decode", "bf16"), bandwidth = ours("bandwidth", "bf16");
+    if (!gantry->missing().empty()) base::fail("decode: {}", gantry->missing());
+    const std::vector<std::string> tokens{"--tokens", std::to_string(measure_.tokens)};
+    auto llama = wanted("decode_vs_llamacpp")
+                     ? baseline("decode_llamacpp.py", with_model(fs::path(options_.model) / "smollm2-bf16.gguf", {}))
+                     : nullptr;
+    auto transformers =
+        wanted("decode_vs_transformers")
+            ? baseline("decode_transformers.py", with_model(model_dir("bf16"), {"--dtype", "bf16"}))
+            : nullptr;
+    std::vector<BenchServer*> servers{gantry.get(), bandwidth.get()};
+    std::vector<std::string> keys{"tokens_per_s", "bytes_per_s"};
+    for (const auto* server : {&llama, &transformers}) {
+      if (*server == nullptr || !(*server)->missing().empty()) continue;
+      servers.push_back(server->get());
+      keys.push_back("tokens_per_s");
+    }
+    const auto columns = interleave(servers, keys);
+    const double speed = median(columns[0]);
+    const double bound = median(columns[1]) / gantry->settings()["weight_bytes"].get<double>();
+    if (wanted("decode_vs_bandwidth")) {
+      emit("decode_vs_bandwidth", speed, "tokens/s", "memory bandwidth", bound, speed / bound, options_.rounds);
+    }
+    std::size_t next = 2;
+    const auto compare = [&](const char* row, const char* name, const std::unique_ptr<BenchServer>& server) {
+      if (server == nullptr) return;
+      if (!server->missing().empty()) return emit_missing(row, name, server->missing());
+      const double theirs = median(columns[next++]);
+      emit(row, speed, "tokens/s", name, theirs, speed / theirs, options_.rounds);
+    };
+    compare("decode_vs_llamacpp", "llama.cpp bf16", llama);
+    compare("decode_vs_transformers", "transformers bf16", transformers);
+  }
+
+  static std::vector<std::string> with_model(const fs::path& model, std::vector<std::string> rest) {
+    rest.insert(rest.begin(), model.string());
+    return rest;
+  }
+
+  void train_row(const std::string& row, const std::string& dtype, const std::string& peer) {
+    if (!wanted(row)) return;
+    const auto gantry = ours("train", dtype);
+    if (!gantry->missing().empty()) base::fail("{}: {}", row, gantry->missing());
+    const auto pytorch = baseline("train_step.py", with_model(model_dir(dtype == "fp32" ? "fp32" : "bf16"),
+                                                              {"--dtype", peer, "--batch", "4", "--seq", "256"}));
+    if (!pytorch->missing().empty()) return emit_missing(row, "PyTorch " + peer, pytorch->missing());
+    std::vector<double> our_speed, their_speed;
+    double our_memory = 0, their_memory = 0;
+    for (std::int64_t round = 0; round < options_.rounds; ++round) {
+      const base::Json mine = gantry->run(), theirs = pytorch->run();
+      our_speed.push_back(mine["tokens_per_s"].get<double>());
+      their_speed.push_back(theirs["tokens_per_s"].get<double>());
+      our_memory = std::max(our_memory, mine["peak_rss_bytes"].get<double>());
+      their_memory = std::max(their_memory, theirs["peak_rss_bytes"].get<double>());
+    }
+    emit(row, median(our_speed), "tokens/s", "PyTorch " + peer, median(their_speed),
+         median(our_speed) / median(their_speed), options_.rounds);
+    const double mib = 1 << 20;
+    emit(row + "_memory", our_memory / mib, "MiB", "PyTorch " + peer, their_memory / mib, our_memory / their_memory,
+         options_.rounds);
+  }
+
+  double timed(const std::string& row, const std::string& command) {
+    const base::Timer timer;
+    if (std::system((command + " >/dev/null 2>&1").c_str()) != 0) base::fail("{}: `{}` failed", row, command);
+    return timer.seconds();
+  }
+
+  // Everything that `make build` compiles, without ccache, in a folder of its own.
+  void build_clean() {
+    const fs::path dir = fs::temp_directory_path() / ("gantry-build-" + std::to_string(::getpid()));
+    const std::string configure = "cmake -S '" + options_.source + "' -B '" + dir.string() +
+                                  "' -G Ninja -DCMAKE_BUILD_TYPE=Release -DGANTRY_CCACHE=GANTRY_CCACHE-NOTFOUND";
+    timed("build_clean_s", configure);
+    const double seconds = timed("build_clean_s", "cmake --build '" + dir.string() + "' -j 2");
+    fs::remove_all(dir);
+    emit("build_clean_s", seconds, "s", "bar", 720, 720 / seconds, 1);
+  }
+
+  // One raw kernel touched, the program relinked, in the tree that this binary was built in.
+  void rebuild_kernel() {
+    const fs::path build = fs::path(own_binary()).parent_path().parent_path();
+    const fs::path kernel = fs::path(options_.source) / "gantry/kernels/rms_norm/rms_norm_cpu.cpp";
+    std::vector<double> seconds;
+    timed("rebuild_kernel_s", "cmake --build '" + build.string() + "' --target gantry");
+    for (std::int64_t round = 0; round < 3; ++round) {
+      fs::last_write_time(kernel, fs::file_time_type::clock::now());
+      seconds.push_back(timed("rebuild_kernel_s", "CCACHE_DISABLE=1 cmake --build '" + build.string() + "' --target gantry"));
+    }
+    emit("rebuild_kernel_s", median(seconds), "s", "bar", 30, 30 / median(seconds), 3);
+  }
+
+  const BenchOptions& options_;
+  const MeasureOptions& measure_;
+};
+
+}  // namespace
+
+void add_bench(Command& program) {
+  Command& verb = program.add_verb("bench", "The project's own benchmarks, next to what you would use instead");
+  struct State {
+    std::string suite;
+    BenchOptions options;
+    MeasureOptions measure;
+  };
+  auto state = std::make_shared<State>();
+  verb.positional("SUITE", state->suite, "foundation");
+  verb.options(state->options);
+  verb.options(state->measure);
+  verb.on_run([state] {
+    GANTRY_CHECK(state->suite == "foundation", "there is no benchmark suite '{}'; there is: foundation", state->suite);
+    GANTRY_CHECK(state->options.rounds > 0, "--rounds is {}, expected at least 1", state->options.rounds);
+    if (!state->measure.measure.empty()) {
+      serve_measure(state->options.model, state->measure);
+    } else {
+      FoundationSuite(state->options, state->measure).run();
+    }
+    return 0;
+  });
+}
+
+}  // namespace gantry::cli

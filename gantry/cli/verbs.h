@@ -1,0 +1,16 @@
+#pragma once
+// Every verb of the program; one file each.
+#include "gantry/cli/command.h"
+
+namespace gantry::cli {
+
+void add_info(Command& program);
+void add_convert(Command& program);
+void add_tokenize(Command& program);
+void add_eval(Command& program);
+void add_generate(Command& program);
+void add_train(Command& program);
+void add_report(Command& program);
+void add_bench(Command& program);
+
+}  // namespace gantry::cli

@@ -1,0 +1,62 @@
+#include "gantry/train/flat_parameters.h"
+
+#include <torch/torch.h>
+
+#include "gantry/base/check.h"
+#include "gantry/kernels/adamw/adamw.h"
+
+namespace gantry::train {
+
+FlatParameters::FlatParameters(std::vector<NamedParameter> parameters, at::ScalarType dtype,
+                               at::ScalarType gradient_dtype)
+    : parameters_(std::move(parameters)) {
+  GANTRY_CHECK(!parameters_.empty(), "there is nothing to train: every parameter is frozen");
+  GANTRY_CHECK(dtype == at::kFloat || dtype == at::kBFloat16, "training supports fp32 and bf16, not {}",
+               c10::toString(dtype));
+  const at::NoGradGuard no_grad;
+  std::int64_t total = 0;
+  for (const auto& item : parameters_) total += item.parameter.numel();
+  const auto options = parameters_[0].parameter.options().requires_grad(false);
+  values_ = at::empty({total}, options.dtype(dtype));
+  if (dtype == at::kBFloat16) remainder_ = at::empty({total}, options.dtype(at::kShort));
+  gradients_ = at::empty({total}, options.dtype(gradient_dtype));
+  std::int64_t offset = 0;
+  for (auto& item : parameters_) {
+    at::Tensor& parameter = item.parameter;
+    const std::int64_t n = parameter.numel();
+    const at::Tensor master = parameter.detach().to(at::kFloat).reshape({-1}).contiguous();
+    const at::Tensor place = values_.narrow(0, offset, n);
+    if (remainder_.defined()) {
+      const auto [weight, rest] = kernels::split_master(master);
+      place.copy_(weight);
+      remainder_.narrow(0, offset, n).copy_(rest);
+    } else {
+      place.copy_(master);
+    }
+    parameter.set_data(place.view(parameter.sizes()));
+    parameter.set_requires_grad(true);
+    sinks_.add(parameter, gradients_.narrow(0, offset, n).view(parameter.sizes()));
+    if (!decay_ranges_.empty() && decay_ranges_.back().weight_decay == item.weight_decay) {
+      decay_ranges_.back().end = offset + n;
+    } else {
+      decay_ranges_.push_back({offset, offset + n, item.weight_decay});
+    }
+    offset += n;
+  }
+}
+
+void FlatParameters::restore(const at::Tensor& values, const at::Tensor& remainder) {
+  GANTRY_CHECK(values.numel() == size() && values.scalar_type() == values_.scalar_type() &&
+                   remainder.defined() == remainder_.defined(),
+               "checkpoint: {} parameters of {} do not fit the model's {} of {}", values.numel(),
+               c10::toString(values.scalar_type()), size(), c10::toString(values_.scalar_type()));
+  const at::NoGradGuard no_grad;
+  values_.copy_(values);
+  if (remainder_.defined()) remainder_.copy_(remainder);
+}
+
+at::Tensor FlatParameters::masters() const {
+  return remainder_.defined() ? kernels::join_master(values_, remainder_) : values_.clone();
+}
+
+}  // namespace gantry::train

@@ -1,0 +1,43 @@
+#pragma once
+// One optimiser step: micro-batches forward and backward, clipping, update.
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "gantry/models/language_model.h"
+#include "gantry/train/data.h"
+#include "gantry/train/flat_parameters.h"
+#include "gantry/train/optimizer.h"
+#include "gantry/train/options.h"
+#include "gantry/train/schedule.h"
+
+namespace gantry::train {
+
+struct StepReport {
+  double loss;           ///< mean over the counted labels of all micro-batches
+  double gradient_norm;  ///< before clipping
+  double learning_rate;
+  std::int64_t tokens;
+  bool applied;          ///< false: loss or gradients were not finite, nothing changed
+};
+
+class StepRunner {
+ public:
+  /// Moves the model's trainable parameters (all, or low-rank updates which it attaches) into flat buffers.
+  StepRunner(models::LanguageModel& model, const TrainOptions& options);
+
+  StepReport step(const std::vector<TrainBatch>& batches, std::int64_t step);
+
+  FlatParameters& parameters() { return *parameters_; }
+  FlatAdamw& optimizer() { return *optimizer_; }
+
+ private:
+  void collect_stray_gradients();
+
+  models::LanguageModel& model_;
+  Schedule schedule_;
+  std::unique_ptr<FlatParameters> parameters_;
+  std::unique_ptr<FlatAdamw> optimizer_;
+};
+
+}  // namespace gantry::train
