@@ -23,8 +23,8 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer& norma
   for (std::size_t i = 0; i < tokens_.size(); ++i) {
     const AddedToken& token = tokens_[i];
     GANTRY_CHECK(!token.content.empty() && token.content.size() <= kMaxTokenBytes,
-                 "{}: the added token with id {} has {} bytes, expected 1 to {}", source, token.id, token.content.size(),
-                 kMaxTokenBytes);
+                 "{}: the added token with id {} has {} bytes, expected 1 to {}", source, token.id,
+                 token.content.size(), kMaxTokenBytes);
     const bool is_new = by_id_.emplace(token.id, i).second;
     GANTRY_CHECK(is_new, "{}: id {} is given to two added tokens, '{}' and '{}'", source, token.id,
                  tokens_[by_id_[token.id]].content, token.content);

@@ -1,5 +1,6 @@
 #pragma once
-// Tokens beside the model's own: control tokens and user-defined words, which are cut out of a text before anything else.
+// Tokens beside the model's own: control tokens and user-defined words, which are cut out of a text before anything
+// else.
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -33,8 +34,8 @@ class AddedTokens {
   std::int32_t id_of(std::string_view content) const;
   bool any_normalized() const { return !normalized_.empty(); }
 
-  /// Calls text(piece, begin) and token(id) in order over `input`; tokens of the chosen kind only. Of tokens that begin at
-  /// one place the longest counts. With `parse_special` false, special tokens stay text.
+  /// Calls text(piece, begin) and token(id) in order over `input`; tokens of the chosen kind only. Of tokens that begin
+  /// at one place the longest counts. With `parse_special` false, special tokens stay text.
   void split(std::string_view input, bool normalized, bool parse_special,
              const std::function<void(std::string_view, std::size_t)>& text,
              const std::function<void(std::int32_t)>& token) const;

@@ -48,8 +48,10 @@ std::uint64_t BpeMerger::lookup(std::int32_t left, std::int32_t right) const {
 }
 
 void BpeMerger::merge(std::vector<std::int32_t>& symbols) const {
-  if (symbols.size() <= kShortWord) merge_short(symbols);
-  else merge_long(symbols);
+  if (symbols.size() <= kShortWord)
+    merge_short(symbols);
+  else
+    merge_long(symbols);
 }
 
 void BpeMerger::merge_short(std::vector<std::int32_t>& symbols) const {
@@ -102,7 +104,8 @@ void BpeMerger::merge_long(std::vector<std::int32_t>& symbols) const {
     Node& left = nodes[top.left];
     Node& right = nodes[top.right];
     // Stale: one side was merged away or changed since.
-    if (left.id != top.left_id || right.id != top.right_id || left.next != static_cast<std::int32_t>(top.right)) continue;
+    if (left.id != top.left_id || right.id != top.right_id || left.next != static_cast<std::int32_t>(top.right))
+      continue;
     left.id = static_cast<std::int32_t>(top.merge & 0xffffffffu);
     left.next = right.next;
     if (right.next >= 0) nodes[static_cast<std::size_t>(right.next)].previous = static_cast<std::int32_t>(top.left);

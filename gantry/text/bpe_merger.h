@@ -15,7 +15,8 @@ struct BpeMerge {
 
 class BpeMerger {
  public:
-  /// ranks[i] orders merges[i]; lower goes first, and equal ranks are allowed. Of two merges of one pair the first counts.
+  /// ranks[i] orders merges[i]; lower goes first, and equal ranks are allowed. Of two merges of one pair the first
+  /// counts.
   BpeMerger(const std::vector<BpeMerge>& merges, const std::vector<std::uint32_t>& ranks);
 
   /// Merges `symbols` in place until no merge applies. O(n log n).

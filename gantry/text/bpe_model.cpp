@@ -37,8 +37,10 @@ BpeModel::BpeModel(Vocabulary vocabulary, std::vector<BpeMerge> merges, BpeOptio
   unk_id_ = options_.unk_token.empty() ? Vocabulary::kNone : vocabulary_.find(options_.unk_token);
   GANTRY_CHECK(options_.unk_token.empty() || unk_id_ != Vocabulary::kNone,
                "{}: the unknown token '{}' is not in the vocabulary", source, options_.unk_token);
-  if (options_.spells_bytes) byte_ids_ = spelled_byte_ids(vocabulary_);
-  else if (options_.byte_fallback) byte_ids_ = byte_token_ids(vocabulary_);
+  if (options_.spells_bytes)
+    byte_ids_ = spelled_byte_ids(vocabulary_);
+  else if (options_.byte_fallback)
+    byte_ids_ = byte_token_ids(vocabulary_);
   may_cut_ = !options_.spells_bytes && !options_.ignore_merges && options_.continuing_subword_prefix.empty() &&
              options_.end_of_word_suffix.empty() && !crosses_metaspace(vocabulary_) &&
              vocabulary_.find("\xe2\x96\x81") != Vocabulary::kNone;
@@ -61,8 +63,10 @@ void BpeModel::encode_uncached(std::string_view piece, std::vector<std::int32_t>
   }
   thread_local std::vector<std::int32_t> symbols;
   symbols.clear();
-  if (options_.spells_bytes) byte_symbols(piece, symbols);
-  else char_symbols(piece, symbols);
+  if (options_.spells_bytes)
+    byte_symbols(piece, symbols);
+  else
+    char_symbols(piece, symbols);
   merger_.merge(symbols);
   out.insert(out.end(), symbols.begin(), symbols.end());
 }
@@ -72,8 +76,10 @@ void BpeModel::byte_symbols(std::string_view piece, std::vector<std::int32_t>& s
   for (const char c : piece) {
     const std::int32_t id = byte_ids_[static_cast<unsigned char>(c)];
     const bool unknown = id == Vocabulary::kNone;
-    if (!unknown) symbols.push_back(id);
-    else if (unk_id_ != Vocabulary::kNone && !(after_unk && options_.fuse_unk)) symbols.push_back(unk_id_);
+    if (!unknown)
+      symbols.push_back(id);
+    else if (unk_id_ != Vocabulary::kNone && !(after_unk && options_.fuse_unk))
+      symbols.push_back(unk_id_);
     after_unk = unknown;
   }
 }
@@ -94,8 +100,10 @@ void BpeModel::char_symbols(std::string_view piece, std::vector<std::int32_t>& s
     position += length;
     const std::int32_t id = vocabulary_.find(symbol);
     const bool unknown = id == Vocabulary::kNone && !fall_back(symbol, symbols);
-    if (id != Vocabulary::kNone) symbols.push_back(id);
-    else if (unknown && unk_id_ != Vocabulary::kNone && !(after_unk && options_.fuse_unk)) symbols.push_back(unk_id_);
+    if (id != Vocabulary::kNone)
+      symbols.push_back(id);
+    else if (unknown && unk_id_ != Vocabulary::kNone && !(after_unk && options_.fuse_unk))
+      symbols.push_back(unk_id_);
     after_unk = unknown;
   }
 }
@@ -154,14 +162,15 @@ std::vector<BpeMerge> merges_from_scores(const Vocabulary& vocabulary, const std
   for (std::int32_t id = 0; id < vocabulary.size(); ++id) {
     if (!used[static_cast<std::size_t>(id)]) continue;
     const std::string_view token = vocabulary.text(id);
-    GANTRY_CHECK(token.size() <= kMaxMergedBytes, "{}: token {} has {} bytes, the limit for a merged token is {}", source,
-                 id, token.size(), kMaxMergedBytes);
+    GANTRY_CHECK(token.size() <= kMaxMergedBytes, "{}: token {} has {} bytes, the limit for a merged token is {}",
+                 source, id, token.size(), kMaxMergedBytes);
     for (std::size_t cut = 1; cut < token.size(); ++cut) {
       if ((static_cast<unsigned char>(token[cut]) & 0xc0u) == 0x80u) continue;
       const std::int32_t left = vocabulary.find(token.substr(0, cut));
       const std::int32_t right = vocabulary.find(token.substr(cut));
       if (left == Vocabulary::kNone || right == Vocabulary::kNone) continue;
-      if (used[static_cast<std::size_t>(left)] && used[static_cast<std::size_t>(right)]) merges.push_back({left, right, id});
+      if (used[static_cast<std::size_t>(left)] && used[static_cast<std::size_t>(right)])
+        merges.push_back({left, right, id});
     }
   }
   const auto score = [&](const BpeMerge& merge) { return scores[static_cast<std::size_t>(merge.result)]; };

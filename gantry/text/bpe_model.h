@@ -7,13 +7,13 @@
 namespace gantry::text {
 
 struct BpeOptions {
-  std::string unk_token;                   ///< "": unknown characters are dropped
-  std::string continuing_subword_prefix;   ///< before every symbol but the first of a piece
-  std::string end_of_word_suffix;          ///< after the last symbol of a piece
-  bool fuse_unk = false;                   ///< a run of unknown characters gives one unk
-  bool byte_fallback = false;              ///< unknown characters become "<0xXX>" tokens
-  bool ignore_merges = false;              ///< a piece that is a token needs no merges
-  bool spells_bytes = false;               ///< pieces are raw bytes; the vocabulary spells them (byte_map.h)
+  std::string unk_token;                  ///< "": unknown characters are dropped
+  std::string continuing_subword_prefix;  ///< before every symbol but the first of a piece
+  std::string end_of_word_suffix;         ///< after the last symbol of a piece
+  bool fuse_unk = false;                  ///< a run of unknown characters gives one unk
+  bool byte_fallback = false;             ///< unknown characters become "<0xXX>" tokens
+  bool ignore_merges = false;             ///< a piece that is a token needs no merges
+  bool spells_bytes = false;              ///< pieces are raw bytes; the vocabulary spells them (byte_map.h)
 };
 
 class BpeModel final : public Model {

@@ -8,7 +8,8 @@
 namespace gantry::text {
 namespace {
 
-// Far above any real map (the longest replacement of nmt_nfkc has 33 bytes); bound the work that a forged one can cause.
+// Far above any real map (the longest replacement of nmt_nfkc has 33 bytes); bound the work that a forged one can
+// cause.
 constexpr std::size_t kMaxKeyBytes = 256;
 constexpr std::size_t kMaxReplacementBytes = 1024;
 constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -39,8 +40,9 @@ Charsmap::Charsmap(std::string_view blob, std::string_view source) {
   replacements_.push_back('\0');  // ends the last one even in a damaged map
   for (std::size_t begin = 0; begin < replacements_.size();) {
     const std::size_t end = replacements_.find('\0', begin);
-    GANTRY_CHECK(end - begin <= kMaxReplacementBytes, "{}: the precompiled charsmap has a replacement of {} bytes, the limit is {}",
-                 source, end - begin, kMaxReplacementBytes);
+    GANTRY_CHECK(end - begin <= kMaxReplacementBytes,
+                 "{}: the precompiled charsmap has a replacement of {} bytes, the limit is {}", source, end - begin,
+                 kMaxReplacementBytes);
     begin = end + 1;
   }
 }
@@ -85,7 +87,8 @@ std::string decode_base64(std::string_view encoded, std::string_view source) {
   int count = 0;
   for (const char c : encoded) {
     const std::size_t value = kAlphabet.find(c);
-    GANTRY_CHECK(value != std::string_view::npos, "{}: byte 0x{:02x} is no base64", source, static_cast<unsigned char>(c));
+    GANTRY_CHECK(value != std::string_view::npos, "{}: byte 0x{:02x} is no base64", source,
+                 static_cast<unsigned char>(c));
     bits = (bits << 6) | static_cast<std::uint32_t>(value);
     count += 6;
     if (count >= 8) {

@@ -14,8 +14,8 @@ class Charsmap {
   /// are followed, so a damaged map gives wrong text at worst.
   Charsmap(std::string_view blob, std::string_view source);
 
-  /// Replaces the longest mapped sequence at each place, as SentencePiece does; the rest stays. (The `tokenizers` package
-  /// looks at whole grapheme clusters and differs for some piles of combining marks.)
+  /// Replaces the longest mapped sequence at each place, as SentencePiece does; the rest stays. (The `tokenizers`
+  /// package looks at whole grapheme clusters and differs for some piles of combining marks.)
   std::string apply(std::string_view text) const;
 
  private:

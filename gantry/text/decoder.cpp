@@ -23,7 +23,7 @@ void replace_literal(std::string& text, std::string_view from, std::string_view 
 // Undoes the spaces that splitting off punctuation and contractions left.
 void clean_up(std::string& text) {
   static constexpr std::pair<const char*, const char*> kRules[] = {
-      {" .", "."},   {" ?", "?"},   {" !", "!"},         {" ,", ","},   {" ' ", "'"}, {" n't", "n't"},
+      {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
       {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
   for (const auto& [from, to] : kRules) replace_literal(text, from, to);
 }
@@ -37,8 +37,10 @@ void strip_repeats(std::string& text, std::string_view content, std::size_t star
 
 Decoder::Decoder(const Json& config, std::string_view source) {
   joins_with_space_ = config.is_null();
-  if (joins_with_space_) token_steps_.push_back({Kind::kJoinWithSpace, " "});
-  else add(config, source);
+  if (joins_with_space_)
+    token_steps_.push_back({Kind::kJoinWithSpace, " "});
+  else
+    add(config, source);
 }
 
 void Decoder::add(const Json& config, std::string_view source) {
@@ -86,8 +88,8 @@ void Decoder::add_step(const std::string& type, const Json& config, std::string_
   } else {
     base::fail_input("{}: decoder '{}' is not supported", source, type);
   }
-  GANTRY_CHECK(step.text.size() <= kMaxInsertedBytes, "{}: a string of {} bytes in decoder '{}'; the limit is {}", source,
-               step.text.size(), type, kMaxInsertedBytes);
+  GANTRY_CHECK(step.text.size() <= kMaxInsertedBytes, "{}: a string of {} bytes in decoder '{}'; the limit is {}",
+               source, step.text.size(), type, kMaxInsertedBytes);
   // Behind Fuse only a strip of the start can be done without seeing the rest.
   if (fused_ && (step.kind != Kind::kStrip || step.stop > 0 || !text_steps_.empty())) holds_back_ = true;
   (fused_ ? text_steps_ : token_steps_).push_back(std::move(step));
@@ -98,8 +100,8 @@ void Decoder::append(std::string_view token, bool verbatim, State& state, std::s
   const std::size_t limit = token.size() * kMaxGrowth + kMaxInsertedBytes;
   for (const Step& step : token_steps_) {
     run(step, verbatim, state, bytes);
-    GANTRY_CHECK(bytes.size() <= limit, "the decoder made {} bytes of a token of {}; its steps are damaged", bytes.size(),
-                 token.size());
+    GANTRY_CHECK(bytes.size() <= limit, "the decoder made {} bytes of a token of {}; its steps are damaged",
+                 bytes.size(), token.size());
   }
   state.first = false;
   if (holds_back_) {
@@ -126,8 +128,9 @@ void Decoder::finish(State& state, std::string& out) const {
     const std::size_t limit = (state.waiting.size() + kMaxInsertedBytes) * kMaxGrowth;
     for (const Step& step : text_steps_) {
       run(step, false, fresh, state.waiting);
-      GANTRY_CHECK(state.waiting.size() <= limit, "the decoder made {} bytes where {} is the limit; its steps are damaged",
-                   state.waiting.size(), limit);
+      GANTRY_CHECK(state.waiting.size() <= limit,
+                   "the decoder made {} bytes where {} is the limit; its steps are damaged", state.waiting.size(),
+                   limit);
     }
     out += state.waiting;
   }
@@ -158,13 +161,13 @@ void Decoder::run(const Step& step, bool verbatim, State& state, std::string& to
     }
     case Kind::kReplace: token = replace_all(token, *step.regex, step.text); return;
     case Kind::kStrip: strip_repeats(token, step.text, step.start, step.stop); return;
-    case Kind::kMetaspace:
-      replace_literal(token, step.text, step.flag && state.first ? "" : " ");
-      return;
+    case Kind::kMetaspace: replace_literal(token, step.text, step.flag && state.first ? "" : " "); return;
     case Kind::kWordPiece:
       if (!state.first) {
-        if (token.starts_with(step.text)) token.erase(0, step.text.size());
-        else token.insert(0, " ");
+        if (token.starts_with(step.text))
+          token.erase(0, step.text.size());
+        else
+          token.insert(0, " ");
       }
       if (step.flag) clean_up(token);
       return;

@@ -21,7 +21,7 @@ class Decoder {
     bool first = true;         ///< no token yet
     std::size_t stripped = 0;  ///< characters taken off the start so far
     bool stripping = true;
-    std::string waiting;       ///< text that must not be given out before the end is known
+    std::string waiting;  ///< text that must not be given out before the end is known
   };
 
   /// Appends the bytes of `token` to `out`. `verbatim` tokens (added ones) are not read as byte spellings.
@@ -35,11 +35,11 @@ class Decoder {
   enum class Kind { kByteLevel, kByteFallback, kReplace, kStrip, kMetaspace, kWordPiece, kSuffix, kJoinWithSpace };
   struct Step {
     Kind kind;
-    std::string text;           // content, prefix, suffix or replacement, by kind
+    std::string text;  // content, prefix, suffix or replacement, by kind
     std::optional<Regex> regex = std::nullopt;
-    std::size_t start = 0;      // kStrip
+    std::size_t start = 0;  // kStrip
     std::size_t stop = 0;
-    bool flag = false;          // kMetaspace: drop the prefix of the first token; kWordPiece: clean up
+    bool flag = false;  // kMetaspace: drop the prefix of the first token; kWordPiece: clean up
   };
   void add(const base::Json& config, std::string_view source);
   void add_step(const std::string& type, const base::Json& config, std::string_view source);
@@ -50,7 +50,7 @@ class Decoder {
   std::vector<Step> text_steps_;  // after Fuse
   bool fused_ = false;
   bool joins_with_space_ = false;
-  bool holds_back_ = false;       // a text step needs the whole text
+  bool holds_back_ = false;  // a text step needs the whole text
 };
 
 }  // namespace gantry::text

@@ -13,8 +13,8 @@ struct GgufFamily {
   std::vector<const char*> patterns;  ///< applied in turn, matches and gaps isolated
   bool gpt2_pattern = true;           ///< then GPT-2's pattern
   bool ignore_merges = false;
-  bool add_bos = false;               ///< unless the file says otherwise
-  bool add_frame = false;             ///< BOS and EOS around a text, as encoders want
+  bool add_bos = false;    ///< unless the file says otherwise
+  bool add_frame = false;  ///< BOS and EOS around a text, as encoders want
   bool nfc = false;
 };
 

@@ -43,7 +43,8 @@ Vocabulary vocabulary_from_map(const Json& config, std::string_view source) {
 }
 
 // The two sides of a merge: ["a", "b"], or "a b" cut at the space.
-std::pair<std::string_view, std::string_view> merge_sides(const Json& item, std::size_t index, std::string_view source) {
+std::pair<std::string_view, std::string_view> merge_sides(const Json& item, std::size_t index,
+                                                          std::string_view source) {
   if (item.is_array() && item.size() == 2 && item[0].is_string() && item[1].is_string()) {
     return {item[0].get_ref<const std::string&>(), item[1].get_ref<const std::string&>()};
   }
@@ -115,14 +116,15 @@ std::unique_ptr<Model> model_from_json(const Json& config, std::string_view sour
     options.unk_token = json_get_or<std::string>(config, "unk_token", options.unk_token, source);
     options.continuing_subword_prefix =
         json_get_or<std::string>(config, "continuing_subword_prefix", options.continuing_subword_prefix, source);
-    options.max_input_chars_per_word =
-        json_get_or<std::uint32_t>(config, "max_input_chars_per_word", 100, source);
+    options.max_input_chars_per_word = json_get_or<std::uint32_t>(config, "max_input_chars_per_word", 100, source);
     return std::make_unique<WordPieceModel>(vocabulary_from_map(config, source), std::move(options), source);
   }
   if (type == "WordLevel") {
-    return std::make_unique<WordLevelModel>(vocabulary_from_map(config, source), text_or_empty(config, "unk_token", source));
+    return std::make_unique<WordLevelModel>(vocabulary_from_map(config, source),
+                                            text_or_empty(config, "unk_token", source));
   }
-  base::fail_input("{}: tokeniser model '{}' is not supported; expected BPE, Unigram, WordPiece or WordLevel", source, type);
+  base::fail_input("{}: tokeniser model '{}' is not supported; expected BPE, Unigram, WordPiece or WordLevel", source,
+                   type);
 }
 
 base::OrderedJson Model::vocabulary_json() const {

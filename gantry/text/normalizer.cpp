@@ -111,7 +111,8 @@ std::string Normalizer::apply(std::string text) const {
   const std::size_t limit = text.size() * kMaxGrowth + (std::size_t{1} << 20);
   for (const Step& step : steps_) {
     text = step(std::move(text));
-    GANTRY_CHECK(text.size() <= limit, "the tokeniser's normaliser made {} bytes of a text where {} is the limit; its steps are damaged",
+    GANTRY_CHECK(text.size() <= limit,
+                 "the tokeniser's normaliser made {} bytes of a text where {} is the limit; its steps are damaged",
                  text.size(), limit);
   }
   return text;
@@ -174,9 +175,8 @@ void Normalizer::add_bert(const Json& config, std::string_view source) {
     steps_.push_back([](std::string text) { return map_chars(text, bert_cjk_char); });
   }
   if (json_get_or<bool>(config, "strip_accents", lowercase, source)) {
-    steps_.push_back([](std::string text) {
-      return drop_chars(to_normal_form(text, NormalForm::kNfd), is_nonspacing_mark);
-    });
+    steps_.push_back(
+        [](std::string text) { return drop_chars(to_normal_form(text, NormalForm::kNfd), is_nonspacing_mark); });
   }
   if (lowercase) {
     steps_.push_back([](std::string text) { return to_lower(text); });

@@ -20,8 +20,10 @@ std::int32_t pair_id(const Json& config, const char* key, std::string_view sourc
 void add_template(const Json& config, std::string_view source, SpecialFrame& frame) {
   const auto pieces = json_get<Json>(config, "single", source);
   const auto specials = json_get<Json>(config, "special_tokens", source);
-  GANTRY_CHECK(pieces.is_array() && specials.is_object(), "{}: TemplateProcessing needs a list 'single' and an object "
-               "'special_tokens'", source);
+  GANTRY_CHECK(pieces.is_array() && specials.is_object(),
+               "{}: TemplateProcessing needs a list 'single' and an object "
+               "'special_tokens'",
+               source);
   bool before = true;
   std::vector<std::int32_t> prefix;
   for (const Json& piece : pieces) {

@@ -31,8 +31,10 @@ std::string replace_spaces(std::string_view piece, std::string_view replacement)
   std::string out;
   out.reserve(piece.size() + piece.size() / 2);
   for (const char c : piece) {
-    if (c == ' ') out += replacement;
-    else out.push_back(c);
+    if (c == ' ')
+      out += replacement;
+    else
+      out.push_back(c);
   }
   return out;
 }
@@ -90,7 +92,8 @@ void PreTokenizer::apply(Pieces& pieces) const {
   for (const Step& step : steps_) {
     step(pieces);
     GANTRY_CHECK(pieces.text.size() <= limit,
-                 "the pre-tokeniser made {} bytes of a text where {} is the limit; its steps are damaged", pieces.text.size(), limit);
+                 "the pre-tokeniser made {} bytes of a text where {} is the limit; its steps are damaged",
+                 pieces.text.size(), limit);
   }
 }
 
@@ -108,12 +111,14 @@ void PreTokenizer::add(const Json& config, std::string_view source, bool last) {
     add_metaspace(config, source);
   } else if (type == "Digits") {
     const bool individual = json_get_or<bool>(config, "individual_digits", false, source);
-    steps_.push_back(split_step("\\p{N}", individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous, false, source));
+    steps_.push_back(
+        split_step("\\p{N}", individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous, false, source));
   } else if (type == "Punctuation") {
     const auto behavior = json_get_or<std::string>(config, "behavior", "Isolated", source);
     steps_.push_back(split_step(kPunctuationPattern, parse_split_behavior(behavior, source), false, source));
   } else if (type == "Whitespace") {
-    steps_.push_back(split_step(fmt::format("[{0}]+|[^{0}\\s]+", kUnicodeWordSet), SplitBehavior::kRemoved, true, source));
+    steps_.push_back(
+        split_step(fmt::format("[{0}]+|[^{0}\\s]+", kUnicodeWordSet), SplitBehavior::kRemoved, true, source));
   } else if (type == "WhitespaceSplit") {
     steps_.push_back(split_step("\\s", SplitBehavior::kRemoved, false, source));
   } else if (type == "BertPreTokenizer") {

@@ -14,9 +14,9 @@ extern const char* const kGpt2Pattern;
 
 class PreTokenizer {
  public:
-  /// `config` is the "pre_tokenizer" value; null makes one that does nothing. With `defer_spelling`, a ByteLevel step in
-  /// last place leaves the bytes as they are and spells_bytes() is true: the model then maps bytes itself.
-  /// Throws InputError naming `source` for an unknown or malformed step.
+  /// `config` is the "pre_tokenizer" value; null makes one that does nothing. With `defer_spelling`, a ByteLevel step
+  /// in last place leaves the bytes as they are and spells_bytes() is true: the model then maps bytes itself. Throws
+  /// InputError naming `source` for an unknown or malformed step.
   PreTokenizer(const base::Json& config, std::string_view source, bool defer_spelling);
 
   /// Throws InputError when steps of a forged file blow the text up.

@@ -16,8 +16,8 @@ class ProtobufReader {
 
   struct Field {
     std::uint32_t number = 0;
-    std::uint64_t value = 0;       ///< varint, or the bits of a fixed-width value
-    std::string_view bytes;        ///< length-delimited
+    std::uint64_t value = 0;  ///< varint, or the bits of a fixed-width value
+    std::string_view bytes;   ///< length-delimited
 
     float as_float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(value)); }
     std::int32_t as_int() const { return static_cast<std::int32_t>(static_cast<std::uint32_t>(value)); }
@@ -37,14 +37,17 @@ class ProtobufReader {
       case 1: field.value = fixed(8); return true;
       case 2: {
         const std::uint64_t length = varint();
-        GANTRY_CHECK(length <= bytes_.size() - at_, "{}: field {} declares {} bytes, {} are left; the file is cut short or damaged",
-                     source_, field.number, length, bytes_.size() - at_);
+        GANTRY_CHECK(length <= bytes_.size() - at_,
+                     "{}: field {} declares {} bytes, {} are left; the file is cut short or damaged", source_,
+                     field.number, length, bytes_.size() - at_);
         field.bytes = bytes_.substr(at_, static_cast<std::size_t>(length));
         at_ += static_cast<std::size_t>(length);
         return true;
       }
       case 5: field.value = fixed(4); return true;
-      default: base::fail_input("{}: protobuf wire type {} at byte {} is not valid; the file is damaged", source_, key & 7u, at_);
+      default:
+        base::fail_input("{}: protobuf wire type {} at byte {} is not valid; the file is damaged", source_, key & 7u,
+                         at_);
     }
   }
 

@@ -65,9 +65,9 @@ Regex::Regex(std::string_view pattern, std::string_view source) {
   pcre2_compile_context* context = pcre2_compile_context_create(nullptr);
   if (context == nullptr) base::fail("out of memory for regular expressions");
   pcre2_set_newline(context, PCRE2_NEWLINE_LF);
-  code->compiled = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                                 PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset,
-                                 context);
+  code->compiled =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+                    PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset, context);
   pcre2_compile_context_free(context);
   GANTRY_CHECK(code->compiled != nullptr, "{}: pattern '{}' does not compile: {} at offset {} of '{}'", source, pattern,
                error_text(error), offset, translated);
@@ -80,7 +80,8 @@ std::optional<Regex::Match> Regex::find(std::string_view text, std::size_t from)
   const int result = pcre2_match(code_->compiled, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), from,
                                  PCRE2_NO_UTF_CHECK, scratch.data, scratch.context);
   if (result == PCRE2_ERROR_NOMATCH) return std::nullopt;
-  GANTRY_CHECK(result >= 0, "{}: pattern '{}' is too costly on this text of {} bytes ({}); split the text or simplify it",
+  GANTRY_CHECK(result >= 0,
+               "{}: pattern '{}' is too costly on this text of {} bytes ({}); split the text or simplify it",
                code_->source, code_->pattern, text.size(), error_text(result));
   const std::size_t* span = pcre2_get_ovector_pointer(scratch.data);
   // \K inside a lookahead can move the start behind the end or before `from`.

@@ -6,7 +6,7 @@
 namespace gantry::text {
 
 // Alphabetic is L, Nl, circled and squared letters, and marks, which belong to a word anyway.
-#define GANTRY_ALPHABETIC                                                                                              \
+#define GANTRY_ALPHABETIC                                                                          \
   "\\p{L}\\p{M}\\p{Nl}\\p{Nd}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}" \
   "\\x{1f170}-\\x{1f189}"
 
@@ -32,8 +32,10 @@ class Translator {
       } else if (in_class_) {
         class_member(c);
       } else {
-        if (c == '[') open_class();
-        else copy(1);
+        if (c == '[')
+          open_class();
+        else
+          copy(1);
       }
     }
     return std::move(out_);
@@ -60,27 +62,33 @@ class Translator {
       in_class_ = false;
     } else if (c == '[') {
       const std::size_t end = pattern_.find(":]", at_);
-      GANTRY_CHECK(pattern_.substr(at_, 2) == "[:" && end != std::string_view::npos,
-                   "{}: pattern '{}' nests bracket expressions at offset {}, which is not supported; write the union as "
-                   "one bracket expression",
-                   source_, pattern_, at_);
+      GANTRY_CHECK(
+          pattern_.substr(at_, 2) == "[:" && end != std::string_view::npos,
+          "{}: pattern '{}' nests bracket expressions at offset {}, which is not supported; write the union as "
+          "one bracket expression",
+          source_, pattern_, at_);
       copy(end + 2 - at_);
       return;
     }
-    GANTRY_CHECK(pattern_.substr(at_, 2) != "&&",
-                 "{}: pattern '{}' intersects bracket expressions at offset {}, which is not supported; write it with a "
-                 "lookahead",
-                 source_, pattern_, at_);
+    GANTRY_CHECK(
+        pattern_.substr(at_, 2) != "&&",
+        "{}: pattern '{}' intersects bracket expressions at offset {}, which is not supported; write it with a "
+        "lookahead",
+        source_, pattern_, at_);
     copy(1);
   }
 
   void escape() {
     const char kind = pattern_[at_ + 1];
     switch (kind) {
-      case 'w': case 'W': return set(in_class_ ? kWordMembers : kWordSet, kind == 'W');
-      case 's': case 'S': return set(kSpaceSet, kind == 'S');
-      case 'h': case 'H': return set("0-9a-fA-F", kind == 'H');
-      case 'b': case 'B': return boundary(kind == 'B');
+      case 'w':
+      case 'W': return set(in_class_ ? kWordMembers : kWordSet, kind == 'W');
+      case 's':
+      case 'S': return set(kSpaceSet, kind == 'S');
+      case 'h':
+      case 'H': return set("0-9a-fA-F", kind == 'H');
+      case 'b':
+      case 'B': return boundary(kind == 'B');
       case 'u': return unicode();
       default: copy(2);
     }
@@ -99,7 +107,8 @@ class Translator {
   void boundary(bool negated) {
     if (in_class_) return copy(2);
     const std::string in = fmt::format("[{}]", kWordSet);
-    out_ += fmt::format(fmt::runtime(negated ? "(?:(?<={0})(?={0})|(?<!{0})(?!{0}))" : "(?:(?<={0})(?!{0})|(?<!{0})(?={0}))"), in);
+    out_ += fmt::format(
+        fmt::runtime(negated ? "(?:(?<={0})(?={0})|(?<!{0})(?!{0}))" : "(?:(?<={0})(?!{0})|(?<!{0})(?={0}))"), in);
     at_ += 2;
   }
 
@@ -107,7 +116,8 @@ class Translator {
     const std::string_view digits = pattern_.substr(at_ + 2, 4);
     bool all_hex = digits.size() == 4;
     for (const char d : digits) all_hex = all_hex && std::isxdigit(static_cast<unsigned char>(d)) != 0;
-    GANTRY_CHECK(all_hex, "{}: pattern '{}' has \\u without four hexadecimal digits at offset {}", source_, pattern_, at_);
+    GANTRY_CHECK(all_hex, "{}: pattern '{}' has \\u without four hexadecimal digits at offset {}", source_, pattern_,
+                 at_);
     out_ += fmt::format("\\x{{{}}}", digits);
     at_ += 6;
   }

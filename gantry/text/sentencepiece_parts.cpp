@@ -65,12 +65,13 @@ std::unique_ptr<Model> model_of(const SentencePieceModel& model) {
   const bool has_unk = model.unk_id >= 0;
   if (model.algorithm == SentencePieceModel::Algorithm::kUnigram) {
     const auto used = pieces_of_type(model, {PieceType::kNormal, PieceType::kUserDefined});
-    return std::make_unique<UnigramModel>(std::move(vocabulary), std::vector<double>(scores.begin(), scores.end()), used,
-                                          UnigramOptions{has_unk ? model.unk_id : Vocabulary::kNone, model.byte_fallback, true},
-                                          model.source);
+    return std::make_unique<UnigramModel>(
+        std::move(vocabulary), std::vector<double>(scores.begin(), scores.end()), used,
+        UnigramOptions{has_unk ? model.unk_id : Vocabulary::kNone, model.byte_fallback, true}, model.source);
   }
   std::vector<std::uint32_t> ranks;
-  auto merges = merges_from_scores(vocabulary, scores, pieces_of_type(model, {PieceType::kNormal}), ranks, model.source);
+  auto merges =
+      merges_from_scores(vocabulary, scores, pieces_of_type(model, {PieceType::kNormal}), ranks, model.source);
   BpeOptions options;
   if (has_unk) options.unk_token = texts[static_cast<std::size_t>(model.unk_id)];
   options.fuse_unk = true;

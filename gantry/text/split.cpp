@@ -82,7 +82,8 @@ SplitBehavior parse_split_behavior(std::string_view name, std::string_view sourc
   if (name == "MergedWithNext") return SplitBehavior::kMergedWithNext;
   if (name == "Contiguous") return SplitBehavior::kContiguous;
   base::fail_input(
-      "{}: split behavior '{}' is unknown; expected Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous",
+      "{}: split behavior '{}' is unknown; expected Removed, Isolated, MergedWithPrevious, MergedWithNext or "
+      "Contiguous",
       source, name);
 }
 

@@ -34,7 +34,8 @@ Tokenizer::State::State(TokenizerParts given)
     size = std::max(size, token.id + 1);
   }
   const auto check = [&](std::int32_t id, const char* what) {
-    GANTRY_CHECK(id >= 0 && id < size, "{}: the {} id is {}, the vocabulary has {} tokens", parts.source, what, id, size);
+    GANTRY_CHECK(id >= 0 && id < size, "{}: the {} id is {}, the vocabulary has {} tokens", parts.source, what, id,
+                 size);
   };
   if (parts.bos_id) check(*parts.bos_id, "BOS");
   if (parts.eos_id) check(*parts.eos_id, "EOS");
@@ -64,8 +65,10 @@ void Tokenizer::State::encode_pieces(Pieces& pieces, bool escaped, std::vector<s
   const auto encode_range = [&](std::int64_t begin, std::int64_t end, std::vector<std::int32_t>& ids) {
     for (std::int64_t i = begin; i < end; ++i) {
       const std::string_view piece = pieces.view(pieces.ranges[static_cast<std::size_t>(i)]);
-      if (escaped) parts.model->encode(unescape_bytes(piece), ids);
-      else parts.model->encode(piece, ids);
+      if (escaped)
+        parts.model->encode(unescape_bytes(piece), ids);
+      else
+        parts.model->encode(piece, ids);
     }
   };
   const auto count = static_cast<std::int64_t>(pieces.ranges.size());

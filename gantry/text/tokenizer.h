@@ -5,8 +5,8 @@
 //   added tokens -> normaliser -> pre-tokeniser -> model -> special tokens of the template,
 // whose parts carry the JSON of a tokenizer.json, so that any tokeniser can be saved in that form.
 //
-// Text is UTF-8. Bytes that are not valid UTF-8 never fail: byte-level and byte-fallback models encode them as their byte
-// tokens, others as the unknown token.
+// Text is UTF-8. Bytes that are not valid UTF-8 never fail: byte-level and byte-fallback models encode them as their
+// byte tokens, others as the unknown token.
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -27,7 +27,8 @@ struct TokenizerParts;
 struct EncodeOptions {
   /// Add BOS, EOS, [CLS], ... as the model's tokeniser defines.
   bool add_special = false;
-  /// Recognise special tokens written in the text; false encodes them as plain text (what a server does with user text).
+  /// Recognise special tokens written in the text; false encodes them as plain text (what a server does with user
+  /// text).
   bool parse_special = true;
 };
 
@@ -49,7 +50,8 @@ class Tokenizer {
 
   /// The raw bytes that a token stands for in the middle of a text (" the", "\xe2").
   std::string token_bytes(std::int32_t id) const;
-  /// The token as the vocabulary spells it ("Ġthe", "<0xE2>"); empty for an unused id. Throws InputError when out of range.
+  /// The token as the vocabulary spells it ("Ġthe", "<0xE2>"); empty for an unused id. Throws InputError when out of
+  /// range.
   std::string_view token_text(std::int32_t id) const;
   std::optional<std::int32_t> id_of(std::string_view token) const;
   /// One more than the largest id.
@@ -76,18 +78,18 @@ class Tokenizer {
   std::unique_ptr<State> state_;
 };
 
-/// Reads a folder in Hugging Face layout (tokenizer.json, or tokenizer.model, or vocab.json with merges.txt, or vocab.txt;
-/// with tokenizer_config.json, special_tokens_map.json, generation_config.json and chat_template.jinja where present), or
-/// one .gguf, tokenizer.json, .model or vocab.txt file. A folder without any of these but with one .gguf file reads that.
-/// Throws InputError naming the file and the field.
+/// Reads a folder in Hugging Face layout (tokenizer.json, or tokenizer.model, or vocab.json with merges.txt, or
+/// vocab.txt; with tokenizer_config.json, special_tokens_map.json, generation_config.json and chat_template.jinja where
+/// present), or one .gguf, tokenizer.json, .model or vocab.txt file. A folder without any of these but with one .gguf
+/// file reads that. Throws InputError naming the file and the field.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& model_dir_or_file);
 
 /// From the metadata (tokenizer.ggml.*) of an opened GGUF file.
 std::unique_ptr<Tokenizer> tokenizer_from_gguf(const formats::GgufFile& file);
 
-/// Writes tokenizer.json and tokenizer_config.json (chat template included), and generation_config.json unless there is one,
-/// into `directory`, which it makes when missing.
-/// load_tokenizer and the `tokenizers` package read them to equal ids.
+/// Writes tokenizer.json and tokenizer_config.json (chat template included), and generation_config.json unless there is
+/// one, into `directory`, which it makes when missing. load_tokenizer and the `tokenizers` package read them to equal
+/// ids.
 void save_tokenizer(const Tokenizer& tokenizer, const std::filesystem::path& directory);
 
 }  // namespace gantry::text

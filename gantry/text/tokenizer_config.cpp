@@ -92,7 +92,8 @@ std::string chat_template_of(const Json& config, const fs::path& directory, cons
   std::string chosen;
   for (const Json& entry : value) {
     auto text = base::json_get<std::string>(entry, "template", source);
-    if (chosen.empty() || base::json_get_or<std::string>(entry, "name", "", source) == "default") chosen = std::move(text);
+    if (chosen.empty() || base::json_get_or<std::string>(entry, "name", "", source) == "default")
+      chosen = std::move(text);
   }
   return chosen;
 }
@@ -137,7 +138,8 @@ std::int32_t find_token(const TokenizerParts& parts, std::string_view token) {
 void apply_tokenizer_config(TokenizerParts& parts, const Json& config, const fs::path& directory) {
   const std::string source = (directory / "tokenizer_config.json").string();
   merge_added_tokens(parts, tokens_of_decoder_table(config, source), source);
-  merge_added_tokens(parts, tokens_of_added_file(directory / "added_tokens.json"), (directory / "added_tokens.json").string());
+  merge_added_tokens(parts, tokens_of_added_file(directory / "added_tokens.json"),
+                     (directory / "added_tokens.json").string());
   set_special_ids(parts, config, source);
   set_special_ids(parts, read_object(directory / "special_tokens_map.json"),
                   (directory / "special_tokens_map.json").string());

@@ -1,6 +1,6 @@
 #pragma once
-// The files beside a tokeniser in a Hugging Face folder: which tokens mean BOS, EOS and padding, what ends a generation,
-// and the chat template.
+// The files beside a tokeniser in a Hugging Face folder: which tokens mean BOS, EOS and padding, what ends a
+// generation, and the chat template.
 #include <filesystem>
 
 #include "gantry/base/json.h"
@@ -12,7 +12,8 @@ namespace gantry::text {
 base::Json read_tokenizer_config(const std::filesystem::path& directory);
 
 /// Completes `parts` from tokenizer_config.json (given), special_tokens_map.json, added_tokens.json,
-/// generation_config.json, config.json and chat_template.jinja, as far as they exist. Throws InputError naming the file.
+/// generation_config.json, config.json and chat_template.jinja, as far as they exist. Throws InputError naming the
+/// file.
 void apply_tokenizer_config(TokenizerParts& parts, const base::Json& config, const std::filesystem::path& directory);
 
 /// Id of a token by its spelling, added tokens first; -1 when unknown.

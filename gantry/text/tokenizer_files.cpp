@@ -101,7 +101,8 @@ TokenizerParts parts_from_vocab_and_merges(const fs::path& directory, const Json
     parts.normalizer = family_normalizer(family);
   } else {
     const bool prefix_space = json_get_or<bool>(config, "add_prefix_space", false, config_source);
-    parts.pre_tokenizer = {{"type", "ByteLevel"}, {"add_prefix_space", prefix_space}, {"trim_offsets", true}, {"use_regex", true}};
+    parts.pre_tokenizer = {
+        {"type", "ByteLevel"}, {"add_prefix_space", prefix_space}, {"trim_offsets", true}, {"use_regex", true}};
   }
   parts.decoder = {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}};
   parts.spells_bytes = true;

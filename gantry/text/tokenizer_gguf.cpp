@@ -18,15 +18,17 @@ using formats::GgufFile;
 constexpr const char* kTokens = "tokenizer.ggml.tokens";
 constexpr const char* kTypes = "tokenizer.ggml.token_type";
 // Tokens that end a turn or a text in the families around, for files that name only one of theirs.
-constexpr const char* kStopSpellings[] = {"<|eot_id|>", "<|eom_id|>",       "<|im_end|>", "<|end|>",      "<end_of_turn>",
-                                          "<|endoftext|>", "<|end_of_text|>", "<EOT>",    "<|end▁of▁sentence|>", "</s>"};
+constexpr const char* kStopSpellings[] = {"<|eot_id|>",          "<|eom_id|>",    "<|im_end|>",      "<|end|>",
+                                          "<end_of_turn>",       "<|endoftext|>", "<|end_of_text|>", "<EOT>",
+                                          "<|end▁of▁sentence|>", "</s>"};
 
 // Types of the tokens; all normal where the file gives none.
 std::vector<PieceType> token_types(const GgufFile& file, std::size_t count) {
   std::vector<PieceType> types(count, PieceType::kNormal);
   if (!file.has(kTypes)) return types;
   const std::vector<std::int64_t> values = file.get_int_array(kTypes);
-  GANTRY_CHECK(values.size() == count, "{}: '{}' has {} entries for {} tokens", file.source(), kTypes, values.size(), count);
+  GANTRY_CHECK(values.size() == count, "{}: '{}' has {} entries for {} tokens", file.source(), kTypes, values.size(),
+               count);
   for (std::size_t i = 0; i < count; ++i) {
     if (values[i] >= 1 && values[i] <= 6) types[i] = static_cast<PieceType>(values[i]);
   }
@@ -38,8 +40,8 @@ std::optional<std::int32_t> id_at(const GgufFile& file, const char* key, std::si
   if (!file.has(name)) return std::nullopt;
   const std::int64_t id = file.get_i64(name);
   if (id < 0 || id == 0xffffffffll) return std::nullopt;
-  GANTRY_CHECK(id < static_cast<std::int64_t>(count), "{}: '{}' is {}, the vocabulary has {} tokens", file.source(), name, id,
-               count);
+  GANTRY_CHECK(id < static_cast<std::int64_t>(count), "{}: '{}' is {}, the vocabulary has {} tokens", file.source(),
+               name, id, count);
   return static_cast<std::int32_t>(id);
 }
 
@@ -59,13 +61,15 @@ void set_ids(const GgufFile& file, std::size_t count, TokenizerParts& parts) {
     if (const auto id = id_at(file, key, count)) parts.stop_ids.push_back(*id);
   }
   for (const AddedToken& token : parts.added_tokens) {
-    const bool stops = std::find(std::begin(kStopSpellings), std::end(kStopSpellings), token.content) != std::end(kStopSpellings);
+    const bool stops =
+        std::find(std::begin(kStopSpellings), std::end(kStopSpellings), token.content) != std::end(kStopSpellings);
     if (token.special && stops) parts.stop_ids.push_back(token.id);
   }
   parts.chat_template = file.get_string("tokenizer.chat_template", "");
 }
 
-void add_control_tokens(const std::vector<std::string>& tokens, const std::vector<PieceType>& types, TokenizerParts& parts) {
+void add_control_tokens(const std::vector<std::string>& tokens, const std::vector<PieceType>& types,
+                        TokenizerParts& parts) {
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const bool special = types[i] == PieceType::kControl || types[i] == PieceType::kUnknown;
     if (tokens[i].empty() || (!special && types[i] != PieceType::kUserDefined)) continue;
@@ -83,8 +87,9 @@ Named named(const std::vector<std::string>& tokens, bool wanted, std::optional<s
 TokenizerParts byte_level_parts(const GgufFile& file) {
   const auto& tokens = file.get_string_array(kTokens);
   if (!file.has("tokenizer.ggml.pre")) {
-    base::log_warn("{}: 'tokenizer.ggml.pre' is missing; the default pre-tokeniser may cut text otherwise than the model's",
-                   file.source());
+    base::log_warn(
+        "{}: 'tokenizer.ggml.pre' is missing; the default pre-tokeniser may cut text otherwise than the model's",
+        file.source());
   }
   const GgufFamily& family = gguf_family(file.get_string("tokenizer.ggml.pre", "default"), file.source());
   TokenizerParts parts;
@@ -110,7 +115,8 @@ TokenizerParts byte_level_parts(const GgufFile& file) {
   set_ids(file, tokens.size(), parts);
   const bool add_bos = flag(file, "add_bos_token", family.add_bos || family.add_frame);
   const bool add_eos = flag(file, "add_eos_token", family.add_frame) || flag(file, "add_sep_token", false);
-  parts.post_processor = template_processing(named(tokens, add_bos, parts.bos_id), named(tokens, add_eos, parts.eos_id));
+  parts.post_processor =
+      template_processing(named(tokens, add_bos, parts.bos_id), named(tokens, add_eos, parts.eos_id));
   return parts;
 }
 
@@ -118,8 +124,8 @@ TokenizerParts sentencepiece_parts(const GgufFile& file, bool unigram) {
   const auto& tokens = file.get_string_array(kTokens);
   const std::vector<PieceType> types = token_types(file, tokens.size());
   const std::vector<float> scores = file.get_f32_array("tokenizer.ggml.scores");
-  GANTRY_CHECK(scores.size() == tokens.size(), "{}: 'tokenizer.ggml.scores' has {} entries for {} tokens", file.source(),
-               scores.size(), tokens.size());
+  GANTRY_CHECK(scores.size() == tokens.size(), "{}: 'tokenizer.ggml.scores' has {} entries for {} tokens",
+               file.source(), scores.size(), tokens.size());
   SentencePieceModel model;
   model.source = file.source();
   model.algorithm = unigram ? SentencePieceModel::Algorithm::kUnigram : SentencePieceModel::Algorithm::kBpe;
@@ -157,12 +163,15 @@ TokenizerParts bert_gguf_parts(const GgufFile& file) {
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const std::string& token = tokens[i];
     const bool bracketed = token.starts_with('[') && token.ends_with(']');
-    if (token.starts_with(kWordStart)) spelled.push_back(token.substr(kWordStart.size()));
-    else if (types[i] == PieceType::kNormal && !bracketed) spelled.push_back("##" + token);
-    else spelled.push_back(token);
+    if (token.starts_with(kWordStart))
+      spelled.push_back(token.substr(kWordStart.size()));
+    else if (types[i] == PieceType::kNormal && !bracketed)
+      spelled.push_back("##" + token);
+    else
+      spelled.push_back(token);
   }
-  TokenizerParts parts = bert_parts(Vocabulary(spelled, file.source()), flag(file, "do_lower_case", true), Json(), true,
-                                    file.source());
+  TokenizerParts parts =
+      bert_parts(Vocabulary(spelled, file.source()), flag(file, "do_lower_case", true), Json(), true, file.source());
   const auto cls = id_at(file, "cls_token_id", tokens.size());
   const auto sep = id_at(file, "seperator_token_id", tokens.size());  // spelled so in the format
   set_ids(file, tokens.size(), parts);

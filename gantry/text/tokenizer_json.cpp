@@ -53,8 +53,10 @@ bool ends_in_byte_level(const Json& pre_tokenizer) {
 }
 
 TokenizerParts parts_from_tokenizer_json(const Json& json, std::string source) {
-  GANTRY_CHECK(json.is_object() && json.contains("model"), "{}: no 'model'; expected a tokenizer.json of the "
-               "`tokenizers` package", source);
+  GANTRY_CHECK(json.is_object() && json.contains("model"),
+               "{}: no 'model'; expected a tokenizer.json of the "
+               "`tokenizers` package",
+               source);
   TokenizerParts parts;
   parts.source = std::move(source);
   parts.normalizer = member_or_null(json, "normalizer");

@@ -40,8 +40,8 @@ struct SpecialFrame {
   std::vector<std::int32_t> prefix;
   std::vector<std::int32_t> suffix;
 };
-/// Reads TemplateProcessing, BertProcessing, RobertaProcessing, ByteLevel or a Sequence of them. Throws InputError naming
-/// `source`.
+/// Reads TemplateProcessing, BertProcessing, RobertaProcessing, ByteLevel or a Sequence of them. Throws InputError
+/// naming `source`.
 SpecialFrame special_frame(const base::Json& post_processor, std::string_view source);
 
 /// The TemplateProcessing value that puts these tokens around a text; null when there are none.

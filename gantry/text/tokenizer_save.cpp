@@ -13,8 +13,8 @@ OrderedJson config_json(const Tokenizer& tokenizer) {
   OrderedJson config = OrderedJson::object();
   OrderedJson table = OrderedJson::object();
   for (const AddedToken& token : tokenizer.parts().added_tokens) {
-    table[std::to_string(token.id)] = {{"content", token.content},       {"lstrip", token.lstrip},
-                                       {"normalized", token.normalized}, {"rstrip", token.rstrip},
+    table[std::to_string(token.id)] = {{"content", token.content},         {"lstrip", token.lstrip},
+                                       {"normalized", token.normalized},   {"rstrip", token.rstrip},
                                        {"single_word", token.single_word}, {"special", token.special}};
   }
   config["added_tokens_decoder"] = std::move(table);
@@ -34,8 +34,10 @@ OrderedJson config_json(const Tokenizer& tokenizer) {
 OrderedJson generation_json(const Tokenizer& tokenizer) {
   OrderedJson json = OrderedJson::object();
   if (tokenizer.bos_id()) json["bos_token_id"] = *tokenizer.bos_id();
-  if (tokenizer.stop_ids().size() == 1) json["eos_token_id"] = tokenizer.stop_ids().front();
-  else if (!tokenizer.stop_ids().empty()) json["eos_token_id"] = tokenizer.stop_ids();
+  if (tokenizer.stop_ids().size() == 1)
+    json["eos_token_id"] = tokenizer.stop_ids().front();
+  else if (!tokenizer.stop_ids().empty())
+    json["eos_token_id"] = tokenizer.stop_ids();
   if (tokenizer.pad_id()) json["pad_token_id"] = *tokenizer.pad_id();
   return json;
 }

@@ -81,8 +81,10 @@ void UnigramModel::encode_uncached(std::string_view piece, std::vector<std::int3
   for (auto end = ends.rbegin(); end != ends.rend(); ++end) {
     const Step& step = steps[*end];
     const bool unknown = step.id == kUnknown;
-    if (unknown) append_unknown(piece.substr(step.start, *end - step.start), after_unknown, out);
-    else out.push_back(step.id);
+    if (unknown)
+      append_unknown(piece.substr(step.start, *end - step.start), after_unknown, out);
+    else
+      out.push_back(step.id);
     after_unknown = unknown;
   }
 }

@@ -9,7 +9,8 @@ namespace gantry::text {
 struct UnigramOptions {
   std::int32_t unk_id = Vocabulary::kNone;
   bool byte_fallback = false;
-  /// Sum scores in fp32, as SentencePiece does, rather than in fp64, as the `tokenizers` package does; decides near ties.
+  /// Sum scores in fp32, as SentencePiece does, rather than in fp64, as the `tokenizers` package does; decides near
+  /// ties.
   bool single_precision = false;
 };
 

@@ -32,9 +32,8 @@ Vocabulary::Vocabulary(const std::vector<std::pair<std::string_view, std::int32_
   std::size_t bytes = 1;
   std::int32_t top = -1;
   for (const auto& [token, id] : tokens) {
-    GANTRY_CHECK(id >= 0 && id <= largest,
-                 "{}: token '{}' has id {}, expected 0 to {} for a vocabulary of {} tokens", source, token, id, largest,
-                 tokens.size());
+    GANTRY_CHECK(id >= 0 && id <= largest, "{}: token '{}' has id {}, expected 0 to {} for a vocabulary of {} tokens",
+                 source, token, id, largest, tokens.size());
     bytes += token.size();
     top = std::max(top, id);
   }
@@ -61,7 +60,7 @@ Vocabulary::Vocabulary(const std::vector<std::pair<std::string_view, std::int32_
 std::int32_t Vocabulary::find(std::string_view token) const {
   if (table_.empty()) return kNone;
   const std::size_t mask = table_.size() - 1;
-  for (std::size_t slot = std::hash<std::string_view>{}(token) & mask;; slot = (slot + 1) & mask) {
+  for (std::size_t slot = std::hash<std::string_view>{}(token)&mask;; slot = (slot + 1) & mask) {
     const std::int32_t id = table_[slot];
     if (id == kNone || text(id) == token) return id;
   }

@@ -30,13 +30,15 @@ WordPieceModel::WordPieceModel(Vocabulary vocabulary, WordPieceOptions options, 
 void WordPieceModel::encode(std::string_view piece, std::vector<std::int32_t>& out) const {
   if (piece.empty()) return;
   const std::size_t start = out.size();
-  const bool too_long = piece.size() > options_.max_input_chars_per_word &&
-                        count_chars(piece) > options_.max_input_chars_per_word;
+  const bool too_long =
+      piece.size() > options_.max_input_chars_per_word && count_chars(piece) > options_.max_input_chars_per_word;
   bool known = !too_long;
   for (std::size_t position = 0; known && position < piece.size();) {
     ByteTrie::Match match;
-    if (position == 0) match = trie_.longest(piece);
-    else if (has_continuing_) match = trie_.longest(piece.substr(position), continuing_);
+    if (position == 0)
+      match = trie_.longest(piece);
+    else if (has_continuing_)
+      match = trie_.longest(piece.substr(position), continuing_);
     known = match.id != ByteTrie::kNone;
     if (known) out.push_back(match.id);
     position += match.length;
@@ -60,8 +62,10 @@ WordLevelModel::WordLevelModel(Vocabulary vocabulary, std::string unk_token)
 void WordLevelModel::encode(std::string_view piece, std::vector<std::int32_t>& out) const {
   if (piece.empty()) return;
   const std::int32_t id = vocabulary_.find(piece);
-  if (id != Vocabulary::kNone) out.push_back(id);
-  else if (unk_id_ != Vocabulary::kNone) out.push_back(unk_id_);
+  if (id != Vocabulary::kNone)
+    out.push_back(id);
+  else if (unk_id_ != Vocabulary::kNone)
+    out.push_back(unk_id_);
 }
 
 base::OrderedJson WordLevelModel::to_json() const {

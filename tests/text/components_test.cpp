@@ -53,9 +53,10 @@ TEST(Components, GgufFamiliesCutAsTheirTokenizerFilesDo) {
 }
 
 TEST(Components, EveryGgufFamilyCompilesAndKeepsEveryByte) {
-  for (const char* name : {"default", "gpt-2", "roberta-bpe", "smollm", "falcon", "llama-bpe", "dbrx", "glm4", "qwen2", "qwen35",
-                           "stablelm2", "gpt-4o", "tekken", "bailingmoe", "seed-coder", "deepseek-llm", "deepseek-coder",
-                           "deepseek-v3", "bloom", "viking"}) {
+  for (const char* name :
+       {"default",    "gpt-2",        "roberta-bpe",    "smollm",      "falcon", "llama-bpe", "dbrx",
+        "glm4",       "qwen2",        "qwen35",         "stablelm2",   "gpt-4o", "tekken",    "bailingmoe",
+        "seed-coder", "deepseek-llm", "deepseek-coder", "deepseek-v3", "bloom",  "viking"}) {
     const PreTokenizer step(family_pre_tokenizer(gguf_family(name, "test")), "test", true);
     EXPECT_TRUE(step.spells_bytes()) << name;
     for (const std::string& text : golden_texts()) {
@@ -88,16 +89,19 @@ TEST(Components, UnknownAndMalformedStepsAreNamed) {
   EXPECT_NE(pre(R"({"type": 3})").find("'type' has the wrong type"), std::string::npos);
   EXPECT_NE(pre(R"({"type": "Split", "pattern": {"Regex": "(a"}, "behavior": "Isolated"})").find("does not compile"),
             std::string::npos);
-  EXPECT_NE(pre(R"({"type": "Split", "pattern": "a", "behavior": "Isolated"})").find("a pattern must be"), std::string::npos);
-  EXPECT_NE(pre(R"({"type": "Split", "pattern": {"String": "a"}, "behavior": "Sideways"})").find("'Sideways' is unknown"),
+  EXPECT_NE(pre(R"({"type": "Split", "pattern": "a", "behavior": "Isolated"})").find("a pattern must be"),
             std::string::npos);
+  EXPECT_NE(
+      pre(R"({"type": "Split", "pattern": {"String": "a"}, "behavior": "Sideways"})").find("'Sideways' is unknown"),
+      std::string::npos);
   EXPECT_NE(pre(R"({"type": "Sequence", "pretokenizers": 1})").find("must be a list"), std::string::npos);
   EXPECT_NE(pre(R"({"type": "Metaspace", "prepend_scheme": "often"})").find("expected always, first or never"),
             std::string::npos);
   EXPECT_EQ(message_of([] { Normalizer(Json::parse(R"({"type": "Magic"})"), "t.json"); }),
             "t.json: normaliser 'Magic' is not supported");
-  EXPECT_NE(message_of([] { gguf_family("nothing-like-it", "m.gguf"); }).find("unknown pre-tokeniser 'nothing-like-it'"),
-            std::string::npos);
+  EXPECT_NE(
+      message_of([] { gguf_family("nothing-like-it", "m.gguf"); }).find("unknown pre-tokeniser 'nothing-like-it'"),
+      std::string::npos);
 }
 
 TEST(Components, StepsThatBlowATextUpAreStopped) {

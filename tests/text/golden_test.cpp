@@ -60,8 +60,8 @@ TEST_P(Golden, SavedAndLoadedAgainGivesTheSame) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Packages, Golden,
-                         testing::Values("gpt2", "llama3", "qwen2", "roberta", "llama2", "clip", "unigram", "unigram-first",
-                                         "bert", "word-level"),
+                         testing::Values("gpt2", "llama3", "qwen2", "roberta", "llama2", "clip", "unigram",
+                                         "unigram-first", "bert", "word-level"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');
@@ -97,7 +97,8 @@ TEST_P(SentencePieceGolden, SavedAsTokenizerJsonGivesTheSame) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Packages, SentencePieceGolden,
-                         testing::Values("sp-bpe", "sp-bpe-unk", "sp-unigram", "sp-unigram-bytes"), [](const auto& info) {
+                         testing::Values("sp-bpe", "sp-bpe-unk", "sp-unigram", "sp-unigram-bytes"),
+                         [](const auto& info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;

@@ -8,7 +8,9 @@
 
 namespace gantry::text {
 
-inline std::filesystem::path text_data() { return std::filesystem::path(GANTRY_SOURCE_DIR) / "tests" / "data" / "text"; }
+inline std::filesystem::path text_data() {
+  return std::filesystem::path(GANTRY_SOURCE_DIR) / "tests" / "data" / "text";
+}
 
 /// The strings that every golden file of tools/make_tokenizer_goldens.py is about.
 inline std::vector<std::string> golden_texts() {

@@ -10,8 +10,8 @@ TEST(Utf8, DecodesEveryLengthAndRejectsWhatTheStandardForbids) {
   EXPECT_EQ(decode_utf8("\xc3\xa9", 0).code, U'\u00e9');
   EXPECT_EQ(decode_utf8("\xe2\x82\xac", 0).code, U'\u20ac');
   EXPECT_EQ(decode_utf8("\xf0\x9f\x98\x80", 0).code, U'\U0001f600');
-  for (const char* bad : {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80",
-                          "\xff", "\xe2\x82", "\xf0\x9f\x98"}) {
+  for (const char* bad : {"\x80", "\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+                          "\xf5\x80\x80\x80", "\xff", "\xe2\x82", "\xf0\x9f\x98"}) {
     EXPECT_EQ(decode_utf8(bad, 0).code, kInvalidCodePoint) << bad;
     EXPECT_EQ(decode_utf8(bad, 0).length, 1u);
     EXPECT_FALSE(is_valid_utf8(bad));
@@ -19,8 +19,8 @@ TEST(Utf8, DecodesEveryLengthAndRejectsWhatTheStandardForbids) {
 }
 
 TEST(Utf8, AppendIsTheInverseOfDecode) {
-  for (const char32_t code : {U'\0', U'\x7f', U'\x80', U'\u07ff', U'\u0800', U'\ud7ff', U'\ue000', U'\uffff', U'\U00010000',
-                              U'\U0010ffff'}) {
+  for (const char32_t code :
+       {U'\0', U'\x7f', U'\x80', U'\u07ff', U'\u0800', U'\ud7ff', U'\ue000', U'\uffff', U'\U00010000', U'\U0010ffff'}) {
     std::string text;
     append_utf8(text, code);
     EXPECT_EQ(decode_utf8(text, 0).code, code);
