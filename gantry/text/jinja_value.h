@@ -21,47 +21,14 @@ class Interpreter;
 
 enum class Kind { kUndefined, kNone, kBool, kInt, kFloat, kString, kList, kDict, kNamespace, kCallable, kLoop };
 
-/// Lists, tuples and the lazy sequences that filters such as `map` return. `nesting` bounds recursion over contents.
+/// A lazy sequence is what filters such as `map` return: true even when empty.
 enum class Sequence { kList, kTuple, kLazy };
 
-struct ListObject {
-  std::vector<Value> items;
-  Sequence flavour = Sequence::kList;
-  int nesting = 1;
-  bool tracked = false;  // the interpreter empties it at the end of the render
-};
-
-/// Keeps insertion order. Keys are strings, numbers, booleans or None, equal as in Python (1, 1.0 and True are one
-/// key).
-class DictObject {
- public:
-  const Value* find(const Value& key) const;
-  void set(const Value& key, Value value);
-  const std::vector<std::pair<Value, Value>>& items() const { return items_; }
-  std::size_t size() const { return items_.size(); }
-  void clear();
-  int nesting = 1;
-
- private:
-  std::vector<std::pair<Value, Value>> items_;
-  std::unordered_map<std::string, std::size_t> index_;
-};
-
-struct NamespaceObject {
-  DictObject attributes;
-};
-
-struct Arguments {
-  std::vector<Value> positional;
-  std::vector<std::pair<std::string, Value>> keyword;
-};
-
-struct CallableObject {
-  std::string name;
-  int nesting = 0;  // of a value that the function holds on to
-  std::function<Value(Interpreter&, Arguments&)> call;
-};
-
+struct ListObject;
+class DictObject;
+struct NamespaceObject;
+struct Arguments;
+struct CallableObject;
 struct LoopObject;
 
 class Value {
@@ -127,6 +94,44 @@ class Value {
   explicit Value(Data data) : data_(std::move(data)) {}
 
   Data data_;
+};
+
+struct ListObject {
+  std::vector<Value> items;
+  Sequence flavour = Sequence::kList;
+  int nesting = 1;       // levels of lists and dicts, which bounds recursion
+  bool tracked = false;  // the interpreter empties it at the end of the render
+};
+
+/// Keeps insertion order. Keys are strings, numbers, booleans or None, equal as in Python (1, 1.0 and True are one
+/// key).
+class DictObject {
+ public:
+  const Value* find(const Value& key) const;
+  void set(const Value& key, Value value);
+  const std::vector<std::pair<Value, Value>>& items() const { return items_; }
+  std::size_t size() const { return items_.size(); }
+  void clear();
+  int nesting = 1;
+
+ private:
+  std::vector<std::pair<Value, Value>> items_;
+  std::unordered_map<std::string, std::size_t> index_;
+};
+
+struct NamespaceObject {
+  DictObject attributes;
+};
+
+struct Arguments {
+  std::vector<Value> positional;
+  std::vector<std::pair<std::string, Value>> keyword;
+};
+
+struct CallableObject {
+  std::string name;
+  int nesting = 0;  // of a value that the function holds on to
+  std::function<Value(Interpreter&, Arguments&)> call;
 };
 
 /// State behind the name `loop`.

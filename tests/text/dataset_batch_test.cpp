@@ -6,8 +6,8 @@
 #include <map>
 #include <numeric>
 
-#include "byte_tokenizer.h"
-#include "text_data.h"
+#include "tests/text/byte_tokenizer.h"
+#include "tests/text/text_data.h"
 
 namespace gantry::text {
 namespace {

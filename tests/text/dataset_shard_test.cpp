@@ -4,9 +4,9 @@
 
 #include <numeric>
 
-#include "byte_tokenizer.h"
 #include "gantry/base/check.h"
 #include "gantry/text/dataset_hash.h"
+#include "tests/text/byte_tokenizer.h"
 
 namespace gantry::text {
 namespace {

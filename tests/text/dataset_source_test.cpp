@@ -4,8 +4,8 @@
 #include <unistd.h>
 #include <zlib.h>
 
-#include "byte_tokenizer.h"
-#include "text_data.h"
+#include "tests/text/byte_tokenizer.h"
+#include "tests/text/text_data.h"
 
 namespace gantry::text {
 namespace {

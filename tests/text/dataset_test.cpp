@@ -3,11 +3,11 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "byte_tokenizer.h"
 #include "gantry/base/interrupt.h"
 #include "gantry/text/dataset_build.h"
 #include "gantry/text/dataset_shard.h"
-#include "text_data.h"
+#include "tests/text/byte_tokenizer.h"
+#include "tests/text/text_data.h"
 
 namespace gantry::text {
 namespace {
