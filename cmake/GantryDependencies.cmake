@@ -13,6 +13,9 @@ if(GANTRY_BUILD_TESTS)
 endif()
 
 if(GANTRY_WITH_TORCH)
+  if(GANTRY_BUILD_PYTHON)
+    include(GantryPython) # sets Torch_DIR
+  endif()
   # Torch_DIR wins; otherwise the wheel of the virtual environment that `make setup` made.
   if(NOT Torch_DIR AND NOT DEFINED ENV{Torch_DIR})
     file(GLOB _gantry_torch "${CMAKE_CURRENT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch/share/cmake/Torch")
