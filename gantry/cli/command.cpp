@@ -94,10 +94,14 @@ void Command::read_config(const std::string& path) {
 
 int Command::dispatch(int argc, const char* const* argv) {
   // Files of options come first, so that the command line overrides them.
-  for (int i = 2; i + 1 < argc; ++i) {
-    if (std::string_view(argv[i]) != "--config") continue;
+  for (int i = 2; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    std::string path;
+    if (word == "--config" && i + 1 < argc) path = argv[i + 1];
+    if (word.starts_with("--config=")) path = word.substr(std::string_view("--config=").size());
+    if (path.empty()) continue;
     for (const auto& verb : verbs_) {
-      if (verb->parser_->app->get_name() == argv[1]) verb->read_config(argv[i + 1]);
+      if (verb->parser_->app->get_name() == argv[1]) verb->read_config(path);
     }
   }
   try {

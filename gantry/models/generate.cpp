@@ -26,8 +26,10 @@ bool contains(const std::vector<std::int64_t>& ids, std::int32_t id) {
 // The token loop: prefill, choose, show, decode. `accept` hears every token and returns a finish reason or "".
 class Decoder {
  public:
-  Decoder(LanguageModel& model, const std::vector<std::int32_t>& prompt, const GenerateOptions& options)
-      : model_(model), options_(options), sampler_(options.sampling), seen_(prompt) {
+  // `known`: ids from here on are never chosen; a vocabulary padded to a round size has rows that no token belongs to.
+  Decoder(LanguageModel& model, const std::vector<std::int32_t>& prompt, const GenerateOptions& options,
+          std::int64_t known)
+      : model_(model), options_(options), sampler_(options.sampling), seen_(prompt), known_(known) {
     GANTRY_CHECK(model.config().is_decoder(), "{} is an encoder and can't generate text", model.config().model_type);
     GANTRY_CHECK(!prompt.empty(), "the prompt is empty; give at least one token");
     GANTRY_CHECK(options.max_tokens > 0, "max_tokens {} must be positive", options.max_tokens);
@@ -69,13 +71,15 @@ class Decoder {
     const at::Tensor hidden = model_.hidden({.ids = ids.to(model_.device()), .cache = cache_.get()});
     const at::Tensor last = hidden.narrow(1, hidden.size(1) - 1, 1);
     const at::Tensor logits = model_.logits(last).to(at::kFloat).to(at::kCPU).contiguous();
-    return sampler_.sample({logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())}, seen_);
+    return sampler_.sample({logits.const_data_ptr<float>(), static_cast<std::size_t>(std::min(known_, logits.numel()))},
+                           seen_);
   }
 
   LanguageModel& model_;
   const GenerateOptions& options_;
   Sampler sampler_;
   std::vector<std::int32_t> seen_;
+  std::int64_t known_;
   std::int64_t limit_;
   std::unique_ptr<layers::KvCache> cache_;
 };
@@ -93,7 +97,7 @@ Generation generate(LanguageModel& model, const text::Tokenizer& tokenizer, cons
     text += piece;
     return piece.empty() || !on_text || on_text(piece);
   };
-  Generation result = Decoder(model, prompt, options).run([&](std::int32_t token) -> std::string {
+  Generation result = Decoder(model, prompt, options, tokenizer.vocab_size()).run([&](std::int32_t token) -> std::string {
     const bool end = contains(ends, token) && !options.ignore_eos;
     const bool go_on = show(filter.push(detokenizer.push(token)));
     if (end || filter.stopped()) return "stop";
@@ -110,7 +114,7 @@ Generation generate(LanguageModel& model, const text::Tokenizer& tokenizer, cons
 Generation generate_ids(LanguageModel& model, const std::vector<std::int32_t>& prompt,
                         const GenerateOptions& options) {
   const auto& ends = model.config().eos_token_ids;
-  return Decoder(model, prompt, options).run([&](std::int32_t token) -> std::string {
+  return Decoder(model, prompt, options, model.config().vocab_size).run([&](std::int32_t token) -> std::string {
     return contains(ends, token) && !options.ignore_eos ? "stop" : "";
   });
 }

@@ -31,11 +31,9 @@ std::int32_t greedy(std::span<const float> logits) {
 }
 
 // Candidates in falling order, cut by top-k; a heap-based partial sort where K is small.
-std::vector<Candidate> ranked(std::span<const float> logits, double temperature, std::int64_t top_k) {
+std::vector<Candidate> ranked(std::span<const float> logits, std::int64_t top_k) {
   std::vector<Candidate> all(logits.size());
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    all[i] = {static_cast<float>(logits[i] / temperature), static_cast<std::int32_t>(i)};
-  }
+  for (std::size_t i = 0; i < logits.size(); ++i) all[i] = {logits[i], static_cast<std::int32_t>(i)};
   const std::size_t keep = top_k > 0 ? std::min<std::size_t>(static_cast<std::size_t>(top_k), all.size()) : all.size();
   std::partial_sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(keep), all.end(), likelier);
   all.resize(keep);
@@ -65,7 +63,8 @@ void validate(const SamplingOptions& o) {
   GANTRY_CHECK(o.top_k >= 0, "top_k {} must be 0 (off) or more", o.top_k);
   GANTRY_CHECK(o.top_p > 0 && o.top_p <= 1, "top_p {} must be above 0 and at most 1", o.top_p);
   GANTRY_CHECK(o.min_p >= 0 && o.min_p < 1, "min_p {} must be at least 0 and below 1", o.min_p);
-  GANTRY_CHECK(o.repetition_penalty > 0, "repetition_penalty {} must be positive", o.repetition_penalty);
+  GANTRY_CHECK(o.repetition_penalty > 0 && std::isfinite(o.repetition_penalty),
+               "repetition_penalty {} must be positive and finite", o.repetition_penalty);
 }
 
 Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) { validate(options); }
@@ -80,10 +79,13 @@ std::int32_t Sampler::sample(std::span<const float> logits, std::span<const std:
     logits = penalized;
   }
   if (options_.temperature == 0) return greedy(logits);
-  const auto candidates = ranked(logits, options_.temperature, options_.top_k);
+  const auto candidates = ranked(logits, options_.top_k);
+  if (!std::isfinite(candidates[0].logit)) return candidates[0].id;
+  // Differences first: a tiny temperature then gives 0 or minus infinity, never NaN.
   std::vector<double> weights(candidates.size());
   for (std::size_t i = 0; i < weights.size(); ++i) {
-    weights[i] = std::exp(static_cast<double>(candidates[i].logit) - static_cast<double>(candidates[0].logit));
+    const double below = static_cast<double>(candidates[i].logit) - static_cast<double>(candidates[0].logit);
+    weights[i] = std::exp(below / options_.temperature);
   }
   const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
   const std::size_t keep = cut(weights, total, options_.top_p, options_.min_p);
