@@ -1,5 +1,7 @@
 #include "gantry/train/options.h"
 
+#include <cmath>
+
 #include "gantry/base/check.h"
 #include "gantry/train/schedule.h"
 
@@ -24,8 +26,9 @@ void validate(const TrainOptions& o) {
                o.learning_rate);
   GANTRY_CHECK(o.beta1 >= 0 && o.beta1 < 1 && o.beta2 >= 0 && o.beta2 < 1, "--beta1 {} and --beta2 {} must be in [0, 1)",
                o.beta1, o.beta2);
-  GANTRY_CHECK(o.eps > 0, "--eps is {}, expected above 0", o.eps);
-  GANTRY_CHECK(o.weight_decay >= 0 && o.clip_norm >= 0, "--weight-decay and --clip-norm must not be negative");
+  GANTRY_CHECK(o.eps > 0 && std::isfinite(o.eps), "--eps is {}, expected above 0 and finite", o.eps);
+  GANTRY_CHECK(o.weight_decay >= 0 && o.clip_norm >= 0 && std::isfinite(o.weight_decay) && std::isfinite(o.clip_norm),
+               "--weight-decay {} and --clip-norm {} must be finite and not negative", o.weight_decay, o.clip_norm);
   GANTRY_CHECK(o.final_ratio >= 0 && o.final_ratio <= 1, "--final-ratio is {}, expected 0 to 1", o.final_ratio);
   GANTRY_CHECK(o.validation_fraction >= 0 && o.validation_fraction < 0.9,
                "--validation-fraction is {}, expected 0 to 0.9", o.validation_fraction);

@@ -103,11 +103,11 @@ class BadInputTest(ProgramTest):
     def test_configurations_that_make_no_model(self):
         cases = [({"model_type": "rnn"}, "rnn"), ({"hidden_size": None}, "hidden_size"), ({"hidden_size": -64}, "hidden_size"),
                  ({"hidden_size": 10**15}, "hidden_size"), ({"hidden_size": "64"}, "hidden_size"),
-                 ({"hidden_size": 66}, ""), ({"num_hidden_layers": 10**12}, "num_hidden_layers"),
-                 ({"num_attention_heads": 0}, "num_attention_heads"), ({"num_key_value_heads": 3}, "num_key_value_heads"),
+                 ({"hidden_size": 66}, ""), ({"num_hidden_layers": 10**12}, "num_layers"),
+                 ({"num_attention_heads": 0}, "num_heads"), ({"num_key_value_heads": 3}, "3 key/value heads"),
                  ({"vocab_size": 10**18}, "vocab_size"), ({"rms_norm_eps": "NaN"}, "rms_norm_eps"),
-                 ({"rope_theta": 0}, "rope_theta"), ({"hidden_act": "step"}, "step"),
-                 ({"max_position_embeddings": 0}, "max_position_embeddings")]
+                 ({"rope_theta": 0}, "rope theta"), ({"hidden_act": "step"}, "step"),
+                 ({"max_position_embeddings": 0}, "max_positions")]
         for change, name in cases:
             with self.subTest(change=change):
                 model = self.copy_model()
@@ -121,8 +121,8 @@ class BadInputTest(ProgramTest):
 
     def test_configuration_larger_than_its_weights(self):
         model = self.copy_model()
-        (model / "config.json").write_text(json.dumps(CONFIG | {"hidden_size": 65536, "intermediate_size": 1 << 20,
-                                                                "num_hidden_layers": 400}))
+        (model / "config.json").write_text(json.dumps(CONFIG | {"hidden_size": 8192, "intermediate_size": 1 << 16,
+                                                                "num_hidden_layers": 4000}))
         self.refuse_model(model, "shape")
 
     def test_tokenisers_that_are_damaged(self):
@@ -150,7 +150,7 @@ class BadInputTest(ProgramTest):
         binary.write_bytes(bytes(random.Random(2).randrange(256) for _ in range(4000)))
         self.refuse("eval", self.model, "--text", empty, names=["empty.txt", "at least 2"])
         self.refuse("eval", self.model, "--text", short, names=["short.txt", "at least 2"])
-        self.refuse("eval", self.model, "--text", binary, names=["binary.txt"])
+        self.refuse("eval", self.model, "--text", binary, "--window", 64, names=["binary.txt"])
         for file in (empty, short, binary):
             self.refuse("train", self.model, *self.training(out=self.fresh(), steps=1, data=file), names=[file.name])
         bad = self.fresh("bad.jsonl")

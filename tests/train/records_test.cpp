@@ -1,0 +1,106 @@
+// Checkpoint folders and metrics.jsonl.
+#include <gtest/gtest.h>
+#include <torch/torch.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "gantry/base/check.h"
+#include "gantry/base/file.h"
+#include "gantry/train/checkpoint.h"
+#include "gantry/train/metrics.h"
+
+namespace gantry::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Records : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = (fs::temp_directory_path() / "gantry-train-XXXXXX").string();
+    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
+    dir_ = pattern;
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  std::vector<std::int64_t> steps() const {
+    std::vector<std::int64_t> result;
+    for (const auto& [step, path] : list_checkpoints(dir_)) result.push_back(step);
+    return result;
+  }
+  void write(std::int64_t step, std::int64_t keep) {
+    write_checkpoint(dir_, step, keep, flat_, optimizer_, {{"step", step}}, [](const fs::path&) {});
+  }
+
+  fs::path dir_;
+  FlatParameters flat_{{{"a", at::ones({4}), true}}, at::kFloat, at::kFloat};
+  FlatAdamw optimizer_{flat_, {}};
+};
+
+TEST_F(Records, CheckpointsAreListedByFallingNumberAndOnlyWhenComplete) {
+  for (const char* name : {"checkpoint-9", "checkpoint-10", ".checkpoint-11.tmp", "checkpoint-x", "checkpoint-3x"}) {
+    fs::create_directories(dir_ / name);
+  }
+  std::ofstream(dir_ / "checkpoint-99") << "a file";
+  EXPECT_EQ(steps(), (std::vector<std::int64_t>{10, 9}));
+  EXPECT_TRUE(list_checkpoints(dir_ / "nowhere").empty());
+}
+
+TEST_F(Records, OlderCheckpointsGoOnlyAfterANewOneIsComplete) {
+  for (const std::int64_t step : {5, 10, 15, 20}) write(step, 2);
+  EXPECT_EQ(steps(), (std::vector<std::int64_t>{20, 15}));
+  const auto failing = [](const fs::path&) { base::fail("disk full"); };
+  EXPECT_THROW(write_checkpoint(dir_, 25, 2, flat_, optimizer_, {}, failing), base::Error);
+  EXPECT_EQ(steps(), (std::vector<std::int64_t>{20, 15}));
+  EXPECT_FALSE(fs::exists(dir_ / ".checkpoint-25.tmp"));
+}
+
+TEST_F(Records, ACheckpointRestoresEveryStateAndTheGenerator) {
+  torch::manual_seed(5);
+  flat_.gradients().fill_(0.25F);
+  optimizer_.step(0.1);
+  write(1, 1);
+  const at::Tensor values = flat_.values().clone(), second = optimizer_.second().clone(), draw = at::rand({8});
+  optimizer_.step(0.1);
+  const base::Json state = read_checkpoint(dir_ / "checkpoint-1", flat_, optimizer_);
+  EXPECT_EQ(state["step"], 1);
+  EXPECT_TRUE(flat_.values().equal(values));
+  EXPECT_TRUE(optimizer_.second().equal(second));
+  EXPECT_EQ(optimizer_.steps_taken(), 1);
+  EXPECT_TRUE(at::rand({8}).equal(draw)) << "the generator goes on from the checkpoint";
+}
+
+TEST_F(Records, ACheckpointOfAnotherModelIsRefused) {
+  write(1, 1);
+  FlatParameters other({{"a", at::ones({5}), true}}, at::kFloat, at::kFloat);
+  FlatAdamw optimizer(other, {});
+  EXPECT_THROW(read_checkpoint(dir_ / "checkpoint-1", other, optimizer), base::InputError);
+}
+
+TEST_F(Records, ResumingDropsLaterRecordsAndABrokenLine) {
+  const fs::path file = dir_ / "metrics.jsonl";
+  std::ofstream(file) << "{\"event\":\"start\"}\n{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"st";
+  MetricsWriter writer(file, 2);
+  writer.write({{"step", 3}, {"loss", std::nan("")}});
+  std::ifstream in(file);
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  EXPECT_EQ(text, "{\"event\":\"start\"}\n{\"step\":1}\n{\"step\":2}\n{\"step\":3,\"loss\":null}\n");
+}
+
+TEST_F(Records, AFreshWriterAppends) {
+  const fs::path file = dir_ / "metrics.jsonl";
+  MetricsWriter(file, -1).write({{"step", 1}});
+  MetricsWriter(file, -1).write({{"step", 2}});
+  EXPECT_EQ(base::read_text_file(file), "{\"step\":1}\n{\"step\":2}\n");
+  try {
+    MetricsWriter("/dev/null/metrics.jsonl", -1).write({});
+    FAIL() << "expected an error";
+  } catch (const base::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("/dev/null/metrics.jsonl: cannot append"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace gantry::train
