@@ -101,7 +101,9 @@ void expect_golden(const Tokenizer& tokenizer, const char* name, bool with_speci
     const auto ids = row.at("ids").get<Ids>();
     SCOPED_TRACE(std::string(name) + " on " + Json(text).dump());
     EXPECT_EQ(tokenizer.encode(text, {.parse_special = !row.contains("text")}), ids);
-    if (with_special) EXPECT_EQ(tokenizer.encode(text, {.add_special = true}), row.value("special", ids));
+    if (with_special) {
+      EXPECT_EQ(tokenizer.encode(text, {.add_special = true}), row.value("special", ids));
+    }
   }
 }
 
