@@ -31,6 +31,10 @@ function(gantry_use_torch target)
   target_include_directories(${target} SYSTEM BEFORE PUBLIC ${fmt_first})
   target_include_directories(${target} SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
   target_link_libraries(${target} PUBLIC ${TORCH_LIBRARIES})
+  # at::parallel_for is an inline OpenMP region: without this flag it runs on one thread, silently. The runtime is the
+  # libgomp that libtorch has loaded (one soname, one instance).
+  target_compile_options(${target} PUBLIC -fopenmp)
+  target_link_options(${target} PUBLIC -fopenmp)
   # The precompiled header is made with -fPIC and does not suit -fPIE, which executables would get.
   get_target_property(type ${target} TYPE)
   if(type STREQUAL "EXECUTABLE")
@@ -44,6 +48,7 @@ function(gantry_use_torch target)
     add_library(gantry_torch_pch OBJECT ${CMAKE_BINARY_DIR}/pch/torch_pch.cpp)
     target_include_directories(gantry_torch_pch SYSTEM PUBLIC ${fmt_first} ${TORCH_INCLUDE_DIRS})
     target_link_libraries(gantry_torch_pch PUBLIC ${TORCH_LIBRARIES})
+    target_compile_options(gantry_torch_pch PUBLIC -fopenmp)
     target_precompile_headers(gantry_torch_pch PRIVATE <torch/torch.h>)
   endif()
   target_precompile_headers(${target} REUSE_FROM gantry_torch_pch)

@@ -10,10 +10,12 @@
 
 namespace gantry::base {
 
-Progress::Progress(std::string label, std::uint64_t total, std::string unit)
+Progress::Progress(std::string label, std::uint64_t total, std::string unit, std::uint64_t done)
     : label_(std::move(label)),
       unit_(std::move(unit)),
       total_(total),
+      done_(done),
+      first_done_(done),
       terminal_(::isatty(STDERR_FILENO) == 1),
       start_(std::chrono::steady_clock::now()),
       last_draw_(start_) {}
@@ -21,11 +23,7 @@ Progress::Progress(std::string label, std::uint64_t total, std::string unit)
 Progress::~Progress() { finish(); }
 
 void Progress::update(std::uint64_t done, const std::string& note) {
-  if (!started_) {
-    started_ = true;
-    // The first report may be a resumed position; the rate counts from there.
-    first_done_ = done > 0 ? done - 1 : 0;
-  }
+  started_ = true;
   done_ = done;
   note_ = note;
   const auto now = std::chrono::steady_clock::now();

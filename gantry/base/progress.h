@@ -9,8 +9,9 @@ namespace gantry::base {
 /// Writes to stderr. Not thread-safe: one owner reports.
 class Progress {
  public:
-  /// `total` in `unit`s; 0 when unknown. `label` names the work ("training", "loading").
-  Progress(std::string label, std::uint64_t total, std::string unit);
+  /// `total` in `unit`s; 0 when unknown. `label` names the work ("training", "loading"). `done` was done before this
+  /// started (a resumed run) and does not count in the rate.
+  Progress(std::string label, std::uint64_t total, std::string unit, std::uint64_t done = 0);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;

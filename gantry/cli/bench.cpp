@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 
 struct BenchOptions {
   std::string model = "build/model/bench";
+  std::string gguf = "build/model/SmolLM2-135M-Instruct.Q4_1.gguf";
   std::string python = ".venv-bench/bin/python";
   std::string source = ".";
   std::vector<std::string> row;
@@ -28,6 +29,7 @@ struct BenchOptions {
   template <class Visitor>
   void visit_fields(Visitor& visit) {
     visit("model", model, "folder with SmolLM2 as bf16 safetensors, bf16 GGUF and fp32 (made when missing)");
+    visit("gguf", gguf, "what that folder is made from (make model)");
     visit("python", python, "interpreter with the baselines (make bench-setup)");
     visit("source", source, "source tree, for bench/baselines and the build rows");
     visit("row", row, "only these rows (may be given several times)");
@@ -49,6 +51,7 @@ class FoundationSuite {
   FoundationSuite(const BenchOptions& options, const MeasureOptions& measure) : options_(options), measure_(measure) {}
 
   void run() {
+    prepare();
     if (!options_.json) {
       std::printf("%-28s %12s %-10s %-26s %12s %8s %5s\n", "row", "value", "unit", "baseline", "value", "ratio", "runs");
     }
@@ -62,6 +65,17 @@ class FoundationSuite {
   }
 
  private:
+  void prepare() const {
+    prepare_models(options_.gguf, options_.model);
+    const fs::path gguf = fs::path(options_.model) / "smollm2-bf16.gguf";
+    if (fs::exists(gguf) || !fs::exists(options_.python)) return;
+    const std::string command = "'" + options_.python + "' '" + options_.source +
+                                "/bench/baselines/make_bf16_gguf.py' '" + options_.gguf + "' '" + gguf.string() +
+                                "' >/dev/null 2>&1";
+    // Without it the llama.cpp row says what is missing.
+    if (std::system(command.c_str()) != 0) fs::remove(gguf);
+  }
+
   bool wanted(const std::string& row) const {
     return options_.row.empty() || std::find(options_.row.begin(), options_.row.end(), row) != options_.row.end();
   }

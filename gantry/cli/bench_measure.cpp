@@ -5,10 +5,11 @@
 #include "gantry/base/process.h"
 #include "gantry/base/timer.h"
 #include "gantry/cli/bench_server.h"
-#include "gantry/kernels/adamw/adamw.h"
+#include "gantry/kernels/stream/stream.h"
 #include "gantry/models/generate.h"
 #include "gantry/models/load.h"
 #include "gantry/tensor/dtype.h"
+#include "gantry/tensor/huge_pages.h"
 #include "gantry/train/step.h"
 
 namespace gantry::cli {
@@ -59,7 +60,7 @@ std::int64_t weight_bytes(const models::LanguageModel& model) {
 
 // Greedy decoding of one stream after a short prompt; the prompt and the first token are not counted.
 void serve_decode(const std::string& path, const MeasureOptions& options) {
-  const auto model = models::load_model(path, {.dtype = tensor::parse_dtype(options.dtype)});
+  const auto model = models::load_model(path, {.dtype = tensor::parse_dtype(options.dtype), .resident = true});
   const at::Tensor prompt_ids = random_ids(1, 16, model->config().vocab_size, 0);
   std::vector<std::int32_t> prompt;
   for (std::int64_t i = 0; i < prompt_ids.numel(); ++i) {
@@ -74,12 +75,13 @@ void serve_decode(const std::string& path, const MeasureOptions& options) {
   });
 }
 
-// Reading a large array once, with the threads that the engine uses: what a decoder bound by memory could reach.
-void serve_bandwidth(const MeasureOptions&) {
-  const at::Tensor data = at::ones({std::int64_t{64} << 20});
+// Reading a large array once, on the same kind of memory and with the threads that the engine uses: what a decoder bound by
+// memory could reach.
+void serve_bandwidth() {
+  const at::Tensor data = tensor::copy_to_huge_pages({at::ones({std::int64_t{64} << 20})})[0];
   serve_measurements({}, [&] {
     const base::Timer timer;
-    const double sum = kernels::sum_of_squares(data);
+    const double sum = kernels::stream_sum(data);
     const double seconds = timer.seconds();
     return base::OrderedJson{{"bytes_per_s", static_cast<double>(data.nbytes()) / seconds}, {"sum", sum}};
   });
@@ -87,11 +89,21 @@ void serve_bandwidth(const MeasureOptions&) {
 
 }  // namespace
 
+void prepare_models(const std::string& gguf, const std::string& dir) {
+  const auto tokenizer = text::load_tokenizer(gguf);
+  for (const char* dtype : {"bf16", "fp32"}) {
+    const auto out = std::filesystem::path(dir) / dtype;
+    if (std::filesystem::exists(out / "config.json")) continue;
+    const auto model = models::load_model(gguf, {.dtype = tensor::parse_dtype(dtype)});
+    models::save_model(*model, tokenizer.get(), out);
+  }
+}
+
 void serve_measure(const std::string& model, const MeasureOptions& options) {
   at::set_num_threads(static_cast<int>(options.threads));
   if (options.measure == "train") return serve_train(model, options);
   if (options.measure == "decode") return serve_decode(model, options);
-  if (options.measure == "bandwidth") return serve_bandwidth(options);
+  if (options.measure == "bandwidth") return serve_bandwidth();
   base::fail_input("--measure is '{}', expected train, decode or bandwidth", options.measure);
 }
 

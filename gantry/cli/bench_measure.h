@@ -25,6 +25,9 @@ struct MeasureOptions {
   }
 };
 
+/// Writes DIR/bf16 and DIR/fp32 in Hugging Face layout from a GGUF file, where they are missing.
+void prepare_models(const std::string& gguf, const std::string& dir);
+
 /// Serves until the input ends.
 void serve_measure(const std::string& model, const MeasureOptions& options);
 

@@ -78,7 +78,7 @@ std::optional<base::Json> BenchServer::read_line() {
 
 void serve_measurements(const base::OrderedJson& settings, const std::function<base::OrderedJson()>& round) {
   base::OrderedJson ready{{"ready", true}};
-  ready.update(settings);
+  if (settings.is_object()) ready.update(settings);
   std::cout << ready.dump() << std::endl;
   for (std::string line; std::getline(std::cin, line);) {
     if (line == "quit") return;

@@ -66,7 +66,7 @@ void print_json(const std::vector<std::int32_t>& prompt, const models::Generatio
 int run(const std::string& path, const GenerateVerbOptions& options) {
   models::validate(options.generate.sampling);
   const base::Timer timer;
-  models::LoadOptions load;
+  models::LoadOptions load{.resident = true};
   if (options.dtype) load.dtype = tensor::parse_dtype(*options.dtype);
   const auto model = models::load_model(path, load);
   const auto tokenizer = text::load_tokenizer(models::resolve_model_path(path));

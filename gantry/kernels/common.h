@@ -9,6 +9,10 @@
 #include "gantry/base/check.h"
 #include "gantry/kernels/cpu/bf16.h"
 
+#if AT_PARALLEL_OPENMP && !defined(_OPENMP)
+#error "compile with -fopenmp: at::parallel_for would run on one thread"
+#endif
+
 namespace gantry::kernels {
 
 /// True where the raw CPU kernels apply; other devices and types take the reference composition of ATen operators.

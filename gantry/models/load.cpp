@@ -10,6 +10,7 @@
 #include "gantry/models/weight_source.h"
 #include "gantry/spec/tensor_table.h"
 #include "gantry/tensor/dtype.h"
+#include "gantry/tensor/huge_pages.h"
 
 namespace gantry::models {
 
@@ -44,13 +45,16 @@ std::shared_ptr<LanguageModel> load_model(const std::filesystem::path& path, con
   auto parameters = model->parameter_map();
   GANTRY_ASSERT(parameters.size() == table.size());
   const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> values;
   for (const spec::TensorSpec& spec : table) {
     const at::Tensor value = source->read(spec, options.dtype);
     GANTRY_CHECK(!options.check_finite || kernels::all_finite(value),
                  "{}: tensor '{}' holds NaN or infinity; the file is damaged or training diverged", path.string(),
                  spec.name);
-    parameters.at(spec.name).set_data(value.to(options.device));
+    values.push_back(value.to(options.device));
   }
+  if (options.resident && options.device.is_cpu()) values = tensor::copy_to_huge_pages(values);
+  for (std::size_t i = 0; i < table.size(); ++i) parameters.at(table[i].name).set_data(values[i]);
   source->check_leftovers(table);
   model->eval();
   return model;

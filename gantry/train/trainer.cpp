@@ -53,7 +53,8 @@ class Run {
     base::log_info("{}", data_->description());
     write_start();
     result_.validation_before = validate_now();
-    base::Progress progress("training", static_cast<std::uint64_t>(options_.steps), "steps");
+    base::Progress progress("training", static_cast<std::uint64_t>(options_.steps), "steps",
+                            static_cast<std::uint64_t>(step_));
     const std::int64_t first = step_;
     while (step_ < options_.steps && !base::interrupted()) {
       one_step(step_ == first, progress);
@@ -102,8 +103,8 @@ class Run {
   }
 
   void restore() {
-    const base::Json state =
-        read_checkpoint(*resume_from_, step_runner_->parameters(), step_runner_->optimizer());
+    // The options first: a changed --dtype or --lora-rank is then told as such, not as tensors that don't fit.
+    const base::Json state = base::read_json_file(*resume_from_ / "trainer.json");
     const std::string source = (*resume_from_ / "trainer.json").string();
     const base::Json saved = base::json_get<base::Json>(state, "options", source);
     const base::OrderedJson ours = base::options_to_json(options_);
@@ -118,10 +119,9 @@ class Run {
       base::log_warn("resuming with {} threads a run started with {}: results agree up to rounding only",
                      at::get_num_threads(), threads);
     }
+    read_checkpoint(*resume_from_, step_runner_->parameters(), step_runner_->optimizer());
     step_ = base::json_get<std::int64_t>(state, "step", source);
     data_->seek(base::json_get<base::Json>(state, "data_position", source));
-    GANTRY_CHECK(step_ < options_.steps, "{}: the run has done {} of {} steps; raise --steps in a new run to go on",
-                 out_.string(), step_, options_.steps);
     base::log_info("resuming from {}", resume_from_->string());
   }
 
@@ -170,6 +170,11 @@ class Run {
 
   [[noreturn]] void fail_diverged(const StepReport& report) {
     const auto checkpoints = list_checkpoints(out_);
+    base::OrderedJson record;
+    record["event"] = "end";
+    record["step"] = step_;
+    record["reason"] = "diverged";
+    metrics_->write(record);
     base::fail("step {}: the loss is {} and the gradient norm {}; training diverged and the step was not applied. {}. "
                "Lower --learning-rate, raise --warmup-steps, or use --dtype fp32",
                step_ + 1, report.loss, report.gradient_norm,
@@ -232,7 +237,8 @@ class Run {
   void finish() {
     result_.steps = step_;
     result_.interrupted = step_ < options_.steps;
-    save_checkpoint();
+    // A resumed run that had done all its steps has its checkpoint already.
+    if (!rates_.empty()) save_checkpoint();
     if (!result_.interrupted) {
       result_.validation_after = validate_now();
       if (options_.lora_rank > 0) {

@@ -4,20 +4,23 @@
 
 #include <cmath>
 
-#include "gantry/kernels/attention/decode_raw.h"
+#include "gantry/kernels/attention/attention_internal.h"
 #include "gantry/kernels/attention/flash_raw.h"
 #include "gantry/kernels/common.h"
 #include "gantry/kernels/rope/rope.h"
 
 namespace gantry::kernels {
+
+double internal::effective_scale(const AttentionOptions& options) {
+  return options.scale != 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(options.head_dim));
+}
+
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
-double effective_scale(const AttentionOptions& options) {
-  return options.scale != 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(options.head_dim));
-}
+using internal::effective_scale;
 
 bool flash_applies(const at::Tensor& x, const AttentionOptions& options) {
   return has_raw_kernel(x) && options.head_dim % 16 == 0;
@@ -235,32 +238,6 @@ at::Tensor packed_attention(const at::Tensor& qkv, const RopeTables& rope, const
 
 namespace {
 
-template <class Raw>
-void run_decode(const Unpacked& x, const KvSlices& cache, std::int64_t length, const at::Tensor& starts,
-                const AttentionOptions& o, const at::Tensor& out) {
-  const at::Tensor scratch = thread_scratch(length, out);
-  const auto kernel = GANTRY_ISA_SELECT(decode_attention<Raw>);
-  const std::int64_t batch = x.q.size(0), tokens = x.q.size(1);
-  const std::int64_t grain = std::max<std::int64_t>(1, 65536 / std::max<std::int64_t>(1, length * o.head_dim));
-  at::parallel_for(0, batch * tokens * o.heads, grain, [&](std::int64_t begin, std::int64_t end) {
-    kernel({.q = raw_const<Raw>(x.q),
-            .q_stride = x.q.stride(1),
-            .k = raw_const<Raw>(cache.keys),
-            .v = raw_const<Raw>(cache.values),
-            .out = raw<Raw>(out),
-            .tokens = tokens,
-            .heads = o.heads,
-            .kv_heads = o.kv_heads,
-            .head_dim = o.head_dim,
-            .capacity = cache.keys.size(1),
-            .length = length,
-            .starts = raw_const<std::int64_t>(starts),
-            .scale = static_cast<float>(effective_scale(o)),
-            .scratch = raw<float>(scratch) + at::get_thread_num() * length},
-           begin, end);
-  });
-}
-
 void check_cache(const at::Tensor& qkv, const KvSlices& cache, std::int64_t length, const at::Tensor& starts,
                  const AttentionOptions& o) {
   GANTRY_CHECK(!o.row_starts.defined() && !o.key_mask.defined(),
@@ -295,27 +272,23 @@ at::Tensor cached_attention(const at::Tensor& qkv, const RopeTables& rope, const
   check_cache(qkv, cache, length, starts, options);
   const std::int64_t tokens = qkv.size(1), total = length + tokens;
   const at::NoGradGuard no_grad;
+  constexpr std::int64_t kDecodeTokens = 4;
+  if (has_raw_kernel(qkv) && tokens <= kDecodeTokens) {
+    return internal::decode_step(qkv, rope, positions, cache, length, starts, options);
+  }
   rotate(qkv, rope, positions, options, false);
   const Unpacked x = unpack(qkv, options);
   cache.keys.narrow(1, length, tokens).copy_(x.k);
   cache.values.narrow(1, length, tokens).copy_(x.v);
-  constexpr std::int64_t kDecodeTokens = 4;
-  at::Tensor out;
-  if (has_raw_kernel(qkv) && tokens <= kDecodeTokens) {
-    out = at::empty({qkv.size(0), tokens, options.heads, options.head_dim}, qkv.options());
-    dispatch_raw(qkv.scalar_type(), [&]<class Raw>() { run_decode<Raw>(x, cache, total, starts, options, out); });
-  } else {
-    AttentionOptions ranged = options;
-    ranged.causal = true;
-    if (starts.defined()) {
-      ranged.row_starts = starts.to(at::kInt).unsqueeze(1).expand({qkv.size(0), tokens}).contiguous();
-    }
-    if (flash_applies(qkv, options)) {
-      out = run_flash(x.q, cache.keys, cache.values, total, ranged).out;
-    } else {
-      out = attention_reference(x.q, cache.keys.narrow(1, 0, total), cache.values.narrow(1, 0, total), ranged);
-    }
+  AttentionOptions ranged = options;
+  ranged.causal = true;
+  if (starts.defined()) {
+    ranged.row_starts = starts.to(at::kInt).unsqueeze(1).expand({qkv.size(0), tokens}).contiguous();
   }
+  const at::Tensor out =
+      flash_applies(qkv, options)
+          ? run_flash(x.q, cache.keys, cache.values, total, ranged).out
+          : attention_reference(x.q, cache.keys.narrow(1, 0, total), cache.values.narrow(1, 0, total), ranged);
   return out.reshape({qkv.size(0), tokens, -1});
 }
 

@@ -34,13 +34,16 @@ bool any_requires_grad(const at::Tensor& x, const std::vector<at::Tensor>& weigh
 template <class Raw>
 void run_small(const at::Tensor& x, const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& biases,
                const at::Tensor& y) {
-  const std::int64_t rows = x.size(0), k = x.size(1);
-  const at::Tensor order = at::empty({rows, k}, x.options().dtype(at::kFloat));
+  const std::int64_t rows = row_count(x), k = x.size(-1);
+  // Reused from call to call: this runs some hundred times for each decoded token.
+  thread_local std::vector<float> scratch;
+  scratch.resize(static_cast<std::size_t>(rows * k));
+  float* const order = scratch.data();  // the calling thread's, also inside the parallel loop
   for (std::int64_t r = 0; r < rows; ++r) {
-    GANTRY_ISA_SELECT(deinterleave<Raw>)(raw_const<Raw>(x) + r * k, k, raw<float>(order) + r * k);
+    GANTRY_ISA_SELECT(deinterleave<Raw>)(raw_const<Raw>(x) + r * k, k, order + r * k);
   }
   const auto kernel = GANTRY_ISA_SELECT(small_linear<Raw>);
-  const std::int64_t total = y.size(1);
+  const std::int64_t total = y.size(-1);
   // One fork for all weights: a piece of the joint column range may span several of them.
   at::parallel_for(0, total, std::max<std::int64_t>(16, 65536 / k), [&](std::int64_t begin, std::int64_t end) {
     std::int64_t first = 0;
@@ -48,7 +51,7 @@ void run_small(const at::Tensor& x, const std::vector<at::Tensor>& weights, cons
       const std::int64_t n = weights[i].size(0);
       const std::int64_t from = std::max(begin, first) - first, to = std::min(end, first + n) - first;
       if (from < to) {
-        kernel({.x = raw_const<float>(order),
+        kernel({.x = order,
                 .rows = rows,
                 .k = k,
                 .w = raw_const<Raw>(weights[i]),
@@ -69,14 +72,13 @@ bool small_applies(const at::Tensor& x, const std::vector<at::Tensor>& weights, 
 }
 
 at::Tensor small(const at::Tensor& x, const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& biases) {
-  const at::Tensor x2 = x.reshape({-1, x.size(-1)}).contiguous();
-  std::int64_t total = 0;
-  for (const auto& weight : weights) total += weight.size(0);
-  at::Tensor y = at::empty({x2.size(0), total}, x.options());
-  dispatch_raw(x.scalar_type(), [&]<class Raw>() { run_small<Raw>(x2, weights, biases, y); });
+  const at::Tensor dense = x.contiguous();
   auto shape = x.sizes().vec();
-  shape.back() = total;
-  return y.view(shape);
+  shape.back() = 0;
+  for (const auto& weight : weights) shape.back() += weight.size(0);
+  at::Tensor y = at::empty(shape, x.options());
+  dispatch_raw(x.scalar_type(), [&]<class Raw>() { run_small<Raw>(dense, weights, biases, y); });
+  return y;
 }
 
 // ---- any number of rows

@@ -48,45 +48,46 @@ GANTRY_INLINE float tail_dot<float>(const float* x, const float* w, std::int64_t
   return sum;
 }
 
-// kRows inputs by kColumns weight rows, all accumulators in registers.
-template <class T, int kRows, int kColumns>
-GANTRY_INLINE void block(const SmallLinearArgs<T>& args, std::int64_t row, std::int64_t column) {
+// One weight row times kRows inputs. Weight rows are read one after the other, so the whole matrix is a single linear
+// stream: short rows read several at a time would restart the hardware prefetcher at each row. The prefetch reaches over
+// page boundaries, where that one stops. kUnroll steps at a time keep enough independent sums in flight.
+template <class T, int kRows>
+GANTRY_INLINE void weight_row(const SmallLinearArgs<T>& args, std::int64_t row, std::int64_t column) {
+  constexpr int kUnroll = kRows == 1 ? 4 : (kRows == 2 ? 2 : 1);
+  constexpr std::int64_t kAheadBytes = 4096;
   const std::int64_t k = args.k;
   const T* w = args.w + column * k;
   const float* x = args.x + row * k;
-  F32x16 even_sum[kRows][kColumns] = {}, odd_sum[kRows][kColumns] = {};
+  F32x16 sums[kRows][2 * kUnroll] = {};
   const std::int64_t steps = k / (2 * kLanes);
-  for (std::int64_t step = 0; step < steps; ++step) {
-    F32x16 even[kRows], odd[kRows];
+  const auto multiply = [&](std::int64_t step, int slot) __attribute__((always_inline)) {
+    const T* at = w + step * 2 * kLanes;
+    __builtin_prefetch(reinterpret_cast<const char*>(at) + kAheadBytes);
+    if constexpr (sizeof(T) == 4) __builtin_prefetch(reinterpret_cast<const char*>(at + kLanes) + kAheadBytes);
+    const WeightPair pair = load_pair(at);
     for (int r = 0; r < kRows; ++r) {
-      const float* at = x + r * k + step * kStep<T>;
-      even[r] = load(at);
-      odd[r] = load(odd_of<T>(at, k));
+      const float* input = x + r * k + step * kStep<T>;
+      sums[r][2 * slot] += load(input) * pair.even;
+      sums[r][2 * slot + 1] += load(odd_of<T>(input, k)) * pair.odd;
     }
-    for (int c = 0; c < kColumns; ++c) {
-      const WeightPair pair = load_pair(w + c * k + step * 2 * kLanes);
-      for (int r = 0; r < kRows; ++r) {
-        even_sum[r][c] += even[r] * pair.even;
-        odd_sum[r][c] += odd[r] * pair.odd;
-      }
-    }
+  };
+  std::int64_t step = 0;
+  for (; step + kUnroll <= steps; step += kUnroll) {
+    for (int u = 0; u < kUnroll; ++u) multiply(step + u, u);
   }
+  for (; step < steps; ++step) multiply(step, 0);
   for (int r = 0; r < kRows; ++r) {
-    for (int c = 0; c < kColumns; ++c) {
-      float sum = reduce_add(even_sum[r][c] + odd_sum[r][c]);
-      sum += tail_dot<T>(x + r * k, w + c * k, steps * 2 * kLanes, k);
-      if (args.bias != nullptr) sum += to_float(args.bias[column + c]);
-      from_float(args.y + (row + r) * args.y_stride + column + c, sum);
-    }
+    F32x16 total = sums[r][0];
+    for (int i = 1; i < 2 * kUnroll; ++i) total += sums[r][i];
+    float sum = reduce_add(total) + tail_dot<T>(x + r * k, w, steps * 2 * kLanes, k);
+    if (args.bias != nullptr) sum += to_float(args.bias[column]);
+    from_float(args.y + (row + r) * args.y_stride + column, sum);
   }
 }
 
 template <class T, int kRows>
 void rows_block(const SmallLinearArgs<T>& args, std::int64_t row, std::int64_t begin, std::int64_t end) {
-  constexpr int kColumns = kRows == 1 ? 4 : 2;
-  std::int64_t column = begin;
-  for (; column + kColumns <= end; column += kColumns) block<T, kRows, kColumns>(args, row, column);
-  for (; column < end; ++column) block<T, kRows, 1>(args, row, column);
+  for (std::int64_t column = begin; column < end; ++column) weight_row<T, kRows>(args, row, column);
 }
 
 }  // namespace
@@ -94,6 +95,7 @@ void rows_block(const SmallLinearArgs<T>& args, std::int64_t row, std::int64_t b
 template <class T>
 void small_linear(const SmallLinearArgs<T>& args, std::int64_t begin, std::int64_t end) {
   std::int64_t row = 0;
+  for (; row + 8 <= args.rows; row += 8) rows_block<T, 8>(args, row, begin, end);
   for (; row + 4 <= args.rows; row += 4) rows_block<T, 4>(args, row, begin, end);
   for (; row + 2 <= args.rows; row += 2) rows_block<T, 2>(args, row, begin, end);
   if (row < args.rows) rows_block<T, 1>(args, row, begin, end);

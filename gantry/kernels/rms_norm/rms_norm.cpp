@@ -19,10 +19,12 @@ struct Forward {
   at::Tensor sum, y, rstd;
 };
 
-Forward run_forward(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) {
+// `keep_rstd` is for a backward pass.
+Forward run_forward(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps,
+                    bool keep_rstd) {
   Forward result;
   result.y = at::empty_like(x);
-  result.rstd = at::empty({row_count(x)}, x.options().dtype(at::kFloat));
+  if (keep_rstd) result.rstd = at::empty({row_count(x)}, x.options().dtype(at::kFloat));
   if (residual.defined()) result.sum = at::empty_like(x);
   const at::Tensor dense_weight = weight.contiguous();
   const std::int64_t n = x.size(-1);
@@ -68,7 +70,7 @@ std::pair<at::Tensor, at::Tensor> run_backward(const at::Tensor& dy, const at::T
 struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, double eps) {
     const at::Tensor input = x.contiguous();
-    const Forward result = run_forward(input, {}, weight, eps);
+    const Forward result = run_forward(input, {}, weight, eps, true);
     ctx->save_for_backward({input, result.rstd, weight});
     return result.y;
   }
@@ -83,7 +85,7 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
 struct AddRmsNormFunction : torch::autograd::Function<AddRmsNormFunction> {
   static tensor_list forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& residual,
                              const at::Tensor& weight, double eps) {
-    const Forward result = run_forward(x.contiguous(), residual.contiguous(), weight, eps);
+    const Forward result = run_forward(x.contiguous(), residual.contiguous(), weight, eps, true);
     ctx->save_for_backward({result.sum, result.rstd, weight});
     ctx->set_materialize_grads(false);
     return {result.sum, result.y};
@@ -123,7 +125,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   check_inputs(x, weight);
   if (!has_raw_kernel(x)) return rms_norm_reference(x, weight, eps);
   if (tracks_gradients({x, weight})) return RmsNormFunction::apply(x, weight, eps);
-  return run_forward(x.contiguous(), {}, weight, eps).y;
+  return run_forward(x.contiguous(), {}, weight, eps, false).y;
 }
 
 std::pair<at::Tensor, at::Tensor> add_rms_norm(const at::Tensor& x, const at::Tensor& residual,
@@ -140,7 +142,7 @@ std::pair<at::Tensor, at::Tensor> add_rms_norm(const at::Tensor& x, const at::Te
     auto result = AddRmsNormFunction::apply(x, residual, weight, eps);
     return {result[0], result[1]};
   }
-  Forward result = run_forward(x.contiguous(), residual.contiguous(), weight, eps);
+  Forward result = run_forward(x.contiguous(), residual.contiguous(), weight, eps, false);
   return {result.sum, result.y};
 }
 
