@@ -126,7 +126,7 @@ class BadInputTest(ProgramTest):
         self.refuse_model(model, "shape")
 
     def test_tokenisers_that_are_damaged(self):
-        good = (self.model / "tokenizer.json").read_text()
+        good = (self.seed / "tokenizer.json").read_text()
         for text in ("", "{}", "[]", good[:1000], '{"model": {"type": "BPE"}}', good.replace('"BPE"', '"XYZ"'),
                      good.replace('"merges": []', '"merges": ["a"]')):
             with self.subTest(text=text[:40]):
@@ -191,7 +191,7 @@ class BadInputTest(ProgramTest):
         self.refuse("generate", self.model, "--prompt", "a", "--chat", names=["chat template"])
 
     def test_training_options_out_of_range(self):
-        for option, value, name in (("steps", 0, "--steps"), ("batch", 0, "--batch"), ("batch", 10**15, "--batch"),
+        for option, value, name in (("steps", 0, "--steps"), ("batch", 0, "--batch"), ("batch", 10**15, "batch"),
                                     ("sequence_length", 1, "--sequence-length"), ("sequence_length", 10**6, "positions"),
                                     ("learning_rate", "nan", "--learning-rate"), ("dtype", "fp8", "fp8"),
                                     ("schedule", "sine", "sine"), ("eps", "inf", "--eps"), ("weight_decay", "inf", "--weight-decay"),
