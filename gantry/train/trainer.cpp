@@ -97,6 +97,9 @@ class Run {
     GANTRY_CHECK(tokenizer_->vocab_size() <= model_->config().vocab_size,
                  "{}: the tokeniser has {} tokens, the model only {}", model_path_, tokenizer_->vocab_size(),
                  model_->config().vocab_size);
+    GANTRY_CHECK(options_.sequence_length <= model_->config().max_positions,
+                 "--sequence-length is {}, the model has {} positions", options_.sequence_length,
+                 model_->config().max_positions);
     torch::manual_seed(options_.seed);
     step_runner_ = std::make_unique<StepRunner>(*model_, options_);
     model_->train();
