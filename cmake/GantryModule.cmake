@@ -67,9 +67,12 @@ function(gantry_test name)
   target_link_libraries(gantry_${name}_test PRIVATE gantry_${name} ${ARG_LIBS} GTest::gtest GTest::gtest_main)
   target_compile_definitions(gantry_${name}_test PRIVATE
     GANTRY_SOURCE_DIR="${PROJECT_SOURCE_DIR}" GANTRY_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  set(processors 1)
   if(ARG_TORCH)
     gantry_use_torch(gantry_${name}_test)
+    # libtorch uses every processor; two such tests side by side would wait for each other's threads in every loop.
+    cmake_host_system_information(RESULT processors QUERY NUMBER_OF_LOGICAL_CORES)
   endif()
   gtest_discover_tests(gantry_${name}_test TEST_PREFIX "${name}." NO_PRETTY_VALUES DISCOVERY_TIMEOUT 60
-    PROPERTIES TIMEOUT 300)
+    PROPERTIES TIMEOUT 600 PROCESSORS ${processors})
 endfunction()

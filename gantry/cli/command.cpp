@@ -104,6 +104,11 @@ int Command::dispatch(int argc, const char* const* argv) {
       if (verb->parser_->app->get_name() == argv[1]) verb->read_config(path);
     }
   }
+  if (argc > 1 && argv[1][0] != '-') {
+    GANTRY_CHECK(std::any_of(verbs_.begin(), verbs_.end(),
+                             [&](const auto& verb) { return verb->parser_->app->get_name() == argv[1]; }),
+                 "there is no verb '{}'; `gantry --help` lists them", argv[1]);
+  }
   try {
     parser_->app->parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -10,6 +10,7 @@
 #include "gantry/models/perplexity.h"
 #include "gantry/tensor/dtype.h"
 #include "gantry/text/tokenizer.h"
+#include "gantry/text/utf8.h"
 
 namespace gantry::cli {
 namespace {
@@ -39,7 +40,10 @@ int run(const std::string& path, const EvalOptions& options) {
   if (options.dtype) load.dtype = tensor::parse_dtype(*options.dtype);
   const auto model = models::load_model(path, load);
   const auto tokenizer = text::load_tokenizer(models::resolve_model_path(path));
-  const auto ids = tokenizer->encode(base::read_text_file(options.text), {.parse_special = false});
+  const std::string content = base::read_text_file(options.text);
+  GANTRY_CHECK(text::is_valid_utf8(content), "{}: not UTF-8 text; a binary file, or another encoding to convert first",
+               options.text);
+  const auto ids = tokenizer->encode(content, {.parse_special = false});
   GANTRY_CHECK(ids.size() >= 2, "{}: {} tokens; perplexity needs at least 2", options.text, ids.size());
   GANTRY_CHECK(options.window >= 2, "--window is {}, expected at least 2", options.window);
   std::int64_t windows = std::max<std::int64_t>(1, static_cast<std::int64_t>(ids.size()) / options.window);

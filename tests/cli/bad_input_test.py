@@ -195,7 +195,7 @@ class BadInputTest(ProgramTest):
                                     ("sequence_length", 1, "--sequence-length"), ("sequence_length", 10**6, "positions"),
                                     ("learning_rate", "nan", "--learning-rate"), ("dtype", "fp8", "fp8"),
                                     ("schedule", "sine", "sine"), ("eps", "inf", "--eps"), ("weight_decay", "inf", "--weight-decay"),
-                                    ("validation_fraction", 1, "--validation-fraction"), ("lora_rank", 10**9, "--lora-rank"),
+                                    ("validation_fraction", 1, "--validation-fraction"), ("lora_rank", 10**9, "LoRA rank"),
                                     ("lora_rank", -1, "--lora-rank"), ("accumulation", 0, "--accumulation")):
             with self.subTest(option=option, value=value):
                 self.refuse("train", self.model, *self.training(out=self.fresh(), **({"steps": 1} | {option: value})),

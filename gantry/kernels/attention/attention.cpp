@@ -172,9 +172,20 @@ void check_inputs(const at::Tensor& qkv, const RopeTables& rope, const at::Tenso
   GANTRY_CHECK(qkv.dim() == 3 && qkv.size(2) == (o.heads + 2 * o.kv_heads) * o.head_dim && qkv.is_contiguous(),
                "attention: expected contiguous packed projections [B, T, {}], got {}",
                (o.heads + 2 * o.kv_heads) * o.head_dim, c10::str(qkv.sizes()));
-  GANTRY_CHECK(!rope.cosine.defined() || positions.numel() == qkv.size(0) * qkv.size(1),
-               "attention: {} positions for {} tokens", positions.defined() ? positions.numel() : 0,
-               qkv.size(0) * qkv.size(1));
+  if (rope.cosine.defined()) {
+    GANTRY_CHECK(rope.sine.defined(), "attention: got a table of cosines without one of sines");
+    for (const at::Tensor& table : {rope.cosine, rope.sine}) {
+      GANTRY_CHECK(table.dim() == 2 && table.size(1) * 2 == o.head_dim && table.is_contiguous() &&
+                       table.scalar_type() == at::kFloat && table.sizes() == rope.cosine.sizes(),
+                   "attention: expected two contiguous Float tables [positions, {}], got {} {}", o.head_dim / 2,
+                   c10::toString(table.scalar_type()), c10::str(table.sizes()));
+    }
+    GANTRY_CHECK(
+        positions.defined() && positions.scalar_type() == at::kLong && positions.numel() == qkv.size(0) * qkv.size(1),
+        "attention: expected {} int64 positions, got {} {}", qkv.size(0) * qkv.size(1),
+        positions.defined() ? positions.numel() : 0,
+        positions.defined() ? c10::toString(positions.scalar_type()) : "undefined");
+  }
   const auto check_mask = [&](const char* name, const at::Tensor& mask, bool type_ok) {
     GANTRY_CHECK(!mask.defined() || (type_ok && mask.is_contiguous() && mask.dim() == 2 &&
                                      mask.size(0) == qkv.size(0) && mask.size(1) == qkv.size(1)),
