@@ -235,7 +235,7 @@ TEST(CachedAttention, MessagesNameWhatDoesNotFit) {
   // The path of few tokens, too, reads tables and positions only after checking them.
   EXPECT_MESSAGE(cached_attention(qkv, tables(9, 32), at::arange(8), cache, 0, none, o), "tables [positions, 8]");
   EXPECT_MESSAGE(cached_attention(qkv, tables(9, 16), at::arange(8, at::kInt), cache, 0, none, o), "8 Int");
-  EXPECT_MESSAGE(cached_attention(qkv, tables(7, 16), at::arange(8), cache, 0, none, o), "position 7 is outside the 7");
+  EXPECT_MESSAGE(cached_attention(qkv, tables(7, 16), at::arange(8), cache, 0, none, o), "is outside the 7 positions");
   AttentionOptions masked = o;
   masked.key_mask = at::ones({2, 4}, at::kByte);
   EXPECT_MESSAGE(cached_attention(qkv, {}, none, cache, 0, none, masked), "do not apply to a cache");
@@ -245,8 +245,7 @@ TEST(Attention, MessagesNameWhatDoesNotFit) {
   const Setting s{.length = 4, .head_dim = 16};
   const at::Tensor qkv = projections(s).to(at::kFloat);
   AttentionOptions o = options_of(s);
-  EXPECT_MESSAGE(packed_attention(qkv, tables(4, 16), at::arange(8).view({2, 4}), o),
-                 "position 7 is outside the 4 positions");
+  EXPECT_MESSAGE(packed_attention(qkv, tables(4, 16), at::arange(8).view({2, 4}), o), "is outside the 4 positions");
   EXPECT_MESSAGE(packed_attention(qkv, tables(9, 16), at::arange(7), o), "expected 8 int64 positions, got 7 Long");
   EXPECT_MESSAGE(packed_attention(qkv, {tables(9, 16).cosine.to(at::kBFloat16), tables(9, 16).sine}, at::arange(8), o),
                  "two contiguous Float tables [positions, 8], got BFloat16 [9, 8]");
