@@ -66,13 +66,22 @@ void Command::operator()(const char* name, bool& value, const char* help) {
     parser_->app->add_option(option_name(name), value, help)->group(group_)->capture_default_str(); \
   }
 GANTRY_CLI_OPTION(std::int64_t)
-GANTRY_CLI_OPTION(std::uint64_t)
 GANTRY_CLI_OPTION(double)
 GANTRY_CLI_OPTION(std::string)
 GANTRY_CLI_OPTION(std::optional<std::string>)
 GANTRY_CLI_OPTION(std::optional<std::int64_t>)
 GANTRY_CLI_OPTION(std::vector<std::string>)
 #undef GANTRY_CLI_OPTION
+
+void Command::operator()(const char* name, std::uint64_t& value, const char* help) {
+  // The parser would wrap a negative number around.
+  parser_->app->add_option(option_name(name), value, help)
+      ->group(group_)
+      ->capture_default_str()
+      ->check([](const std::string& word) {
+        return word.starts_with('-') ? "expected 0 or more, found " + word : std::string();
+      });
+}
 
 void Command::on_run(std::function<int()> run) {
   run_ = std::move(run);

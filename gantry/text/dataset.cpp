@@ -175,8 +175,10 @@ TokenRange TokenDataset::range(Split split, const DatasetOptions& options) const
                  "takes all; give more data or a smaller fraction",
                  options.validation_fraction);
   } else {
-    GANTRY_CHECK(cut < tokens, "no tokens are held out: set validation_fraction above 0 (it is {})",
-                 options.validation_fraction);
+    GANTRY_CHECK(cut < tokens,
+                 "no tokens are held out: validation_fraction is {} of {} tokens in all; give more data or a larger "
+                 "fraction",
+                 options.validation_fraction, tokens);
     range = {cut, tokens, document_of(cut), document_count()};
   }
   return range;

@@ -147,12 +147,12 @@ class BadInputTest(ProgramTest):
         empty, short, binary = (self.fresh(name) for name in ("empty.txt", "short.txt", "binary.txt"))
         empty.write_text("")
         short.write_text("a")
-        binary.write_bytes(bytes(random.Random(2).randrange(256) for _ in range(4000)))
+        binary.write_bytes(random.Random(2).randbytes(4000))
         self.refuse("eval", self.model, "--text", empty, names=["empty.txt", "at least 2"])
         self.refuse("eval", self.model, "--text", short, names=["short.txt", "at least 2"])
         self.refuse("eval", self.model, "--text", binary, "--window", 64, names=["binary.txt"])
-        for file in (empty, short, binary):
-            self.refuse("train", self.model, *self.training(out=self.fresh(), steps=1, data=file), names=[file.name])
+        for file, name in ((empty, "empty.txt"), (short, "tokens in all"), (binary, "binary.txt")):
+            self.refuse("train", self.model, *self.training(out=self.fresh(), steps=1, data=file), names=[name])
         bad = self.fresh("bad.jsonl")
         bad.write_text('{"text": "fine"}\n{"txt": "no"}\n')
         self.refuse("train", self.model, *self.training(out=self.fresh(), steps=1, data=bad), names=["bad.jsonl", "text"])
