@@ -4,7 +4,7 @@
 #include <bit>
 #include <limits>
 
-#include "raw_support.h"
+#include "tests/kernels/raw_support.h"
 
 namespace gantry::kernels {
 namespace {

@@ -4,7 +4,7 @@
 #include <cstdlib>
 
 #include "gantry/base/isa.h"
-#include "torch_support.h"
+#include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
 namespace {

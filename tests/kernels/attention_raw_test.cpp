@@ -1,7 +1,7 @@
 // Tiled and decoding attention against plain double-precision loops, for every instruction set.
 #include "gantry/kernels/attention/decode_raw.h"
 #include "gantry/kernels/attention/flash_raw.h"
-#include "raw_support.h"
+#include "tests/kernels/raw_support.h"
 
 namespace gantry::kernels {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <cmath>
 
-#include "torch_support.h"
+#include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
 namespace {

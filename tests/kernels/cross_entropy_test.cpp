@@ -1,6 +1,6 @@
 // The fused head and loss against torch's cross entropy in fp64.
 #include "gantry/kernels/cross_entropy/linear_cross_entropy.h"
-#include "torch_support.h"
+#include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
 namespace {

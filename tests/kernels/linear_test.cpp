@@ -1,7 +1,7 @@
 // Linear operators against the plain formula, with and without gradient slots.
 #include "gantry/kernels/linear/linear.h"
 
-#include "torch_support.h"
+#include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
 namespace {

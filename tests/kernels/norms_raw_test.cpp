@@ -1,7 +1,7 @@
 // Raw normalisations against plain double-precision loops, for every instruction set that this processor has.
 #include "gantry/kernels/layer_norm/layer_norm_raw.h"
 #include "gantry/kernels/rms_norm/rms_norm_raw.h"
-#include "raw_support.h"
+#include "tests/kernels/raw_support.h"
 
 namespace gantry::kernels {
 namespace {

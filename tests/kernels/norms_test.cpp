@@ -1,7 +1,7 @@
 // RMS norm, layer norm and their residual variants against compositions of ATen operators in fp64.
 #include "gantry/kernels/layer_norm/layer_norm.h"
 #include "gantry/kernels/rms_norm/rms_norm.h"
-#include "torch_support.h"
+#include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
 namespace {

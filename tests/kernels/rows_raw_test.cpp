@@ -3,7 +3,7 @@
 #include "gantry/kernels/cross_entropy/cross_entropy_raw.h"
 #include "gantry/kernels/rope/rope_raw.h"
 #include "gantry/kernels/swiglu/swiglu_raw.h"
-#include "raw_support.h"
+#include "tests/kernels/raw_support.h"
 
 namespace gantry::kernels {
 namespace {

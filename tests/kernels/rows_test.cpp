@@ -2,7 +2,7 @@
 #include "gantry/kernels/embedding/embedding.h"
 #include "gantry/kernels/rope/rope.h"
 #include "gantry/kernels/swiglu/swiglu.h"
-#include "torch_support.h"
+#include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
 namespace {

@@ -1,7 +1,7 @@
 // The vector helpers that all raw kernels build on, compiled for the baseline instruction set.
 #include "gantry/kernels/cpu/simd.h"
 #include "gantry/kernels/linear/linear_raw.h"
-#include "raw_support.h"
+#include "tests/kernels/raw_support.h"
 
 namespace gantry::kernels {
 namespace {
