@@ -149,7 +149,6 @@ class FoundationSuite {
   void decode() {
     const auto gantry = ours("decode", "bf16"), bandwidth = ours("bandwidth", "bf16");
     if (!gantry->missing().empty()) base::fail("decode: {}", gantry->missing());
-    const std::vector<std::string> tokens{"--tokens", std::to_string(measure_.tokens)};
     auto llama = wanted("decode_vs_llamacpp")
                      ? baseline("decode_llamacpp.py", with_model(fs::path(options_.model) / "smollm2-bf16.gguf", {}))
                      : nullptr;

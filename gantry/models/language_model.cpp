@@ -75,8 +75,6 @@ void initialize_parameters(LanguageModel& model, std::uint64_t seed) {
       parameter.copy_(at::normal(0.0, deviation, parameter.sizes(), generator));
     } else if (tensor.role == spec::TensorRole::kNorm && tensor.name.ends_with("weight")) {
       parameter.fill_(1.0);
-    } else if (tensor.name.ends_with("orm.weight")) {
-      parameter.fill_(1.0);
     } else {
       parameter.zero_();
     }
