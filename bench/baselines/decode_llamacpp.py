@@ -24,8 +24,9 @@ def load(args):
     import numpy
     import llama_cpp
 
+    longest = args.tokens + (len(args.ids.split(",")) if args.ids else args.prompt_tokens)
     model = llama_cpp.Llama(
-        args.model, n_ctx=512, n_threads=args.threads, n_threads_batch=args.threads, n_gpu_layers=0, logits_all=False,
+        args.model, n_ctx=max(512, longest), n_threads=args.threads, n_threads_batch=args.threads, n_gpu_layers=0, logits_all=False,
         verbose=False)
     if args.ids:
         prompt = [int(part) for part in args.ids.split(",")]

@@ -53,7 +53,8 @@ class FoundationSuite {
   void run() {
     prepare();
     if (!options_.json) {
-      std::printf("%-28s %12s %-10s %-26s %12s %8s %5s\n", "row", "value", "unit", "baseline", "value", "ratio", "runs");
+      std::printf("%-28s %12s %-10s %-26s %12s %8s %5s\n", "row", "value", "unit", "baseline", "value", "ratio",
+                  "runs");
     }
     if (wanted("load_first_token_s")) load_first_token();
     if (wanted("decode_vs_bandwidth") || wanted("decode_vs_llamacpp") || wanted("decode_vs_transformers")) decode();
@@ -83,7 +84,7 @@ class FoundationSuite {
   void emit(const std::string& row, double value, const std::string& unit, const std::string& baseline,
             double baseline_value, double ratio, std::int64_t runs) {
     if (options_.json) {
-      base::OrderedJson json{{"suite", "foundation"}, {"row", row},       {"value", value},
+      base::OrderedJson json{{"suite", "foundation"}, {"row", row},           {"value", value},
                              {"unit", unit},          {"baseline", baseline}, {"baseline_value", baseline_value},
                              {"ratio", ratio},        {"runs", runs}};
       std::printf("%s\n", json.dump().c_str());
@@ -108,13 +109,16 @@ class FoundationSuite {
 
   std::unique_ptr<BenchServer> ours(const std::string& what, const std::string& dtype) const {
     return std::make_unique<BenchServer>(
-        "gantry " + what, std::vector<std::string>{own_binary(), "bench", "foundation", "--measure", what, "--dtype",
-                                                   dtype, "--model", model_dir(dtype), "--threads",
-                                                   std::to_string(measure_.threads)});
+        "gantry " + what,
+        std::vector<std::string>{own_binary(), "bench", "foundation", "--measure", what, "--dtype", dtype, "--model",
+                                 model_dir(dtype), "--threads", std::to_string(measure_.threads), "--tokens",
+                                 std::to_string(measure_.tokens), "--batch", std::to_string(measure_.batch),
+                                 "--sequence-length", std::to_string(measure_.sequence_length)});
   }
 
   std::unique_ptr<BenchServer> baseline(const std::string& script, std::vector<std::string> arguments) const {
-    std::vector<std::string> command{options_.python, (fs::path(options_.source) / "bench/baselines" / script).string()};
+    std::vector<std::string> command{options_.python,
+                                     (fs::path(options_.source) / "bench/baselines" / script).string()};
     command.insert(command.end(), arguments.begin(), arguments.end());
     command.insert(command.end(), {"--threads", std::to_string(measure_.threads)});
     return std::make_unique<BenchServer>(script, command);
@@ -127,7 +131,12 @@ class FoundationSuite {
     for (std::int64_t round = 0; round < options_.rounds; ++round) {
       for (std::size_t i = 0; i < servers.size(); ++i) {
         if (base::interrupted()) throw base::Interrupted("interrupted");
-        columns[i].push_back(base::json_get<double>(servers[i]->run(), keys[i], "measurement"));
+        const base::Json result = servers[i]->run();
+        columns[i].push_back(base::json_get<double>(result, keys[i], "measurement"));
+        const auto timed = base::json_get_or<std::int64_t>(result, "tokens", measure_.tokens - 1, "measurement");
+        if (timed != measure_.tokens - 1) {
+          base::fail("a decoder timed {} tokens, expected {}; the rows would not compare", timed, measure_.tokens - 1);
+        }
       }
     }
     return columns;
@@ -149,12 +158,14 @@ class FoundationSuite {
   void decode() {
     const auto gantry = ours("decode", "bf16"), bandwidth = ours("bandwidth", "bf16");
     if (!gantry->missing().empty()) base::fail("decode: {}", gantry->missing());
+    const std::string tokens = std::to_string(measure_.tokens);
     auto llama = wanted("decode_vs_llamacpp")
-                     ? baseline("decode_llamacpp.py", with_model(fs::path(options_.model) / "smollm2-bf16.gguf", {}))
+                     ? baseline("decode_llamacpp.py",
+                                with_model(fs::path(options_.model) / "smollm2-bf16.gguf", {"--tokens", tokens}))
                      : nullptr;
     auto transformers =
         wanted("decode_vs_transformers")
-            ? baseline("decode_transformers.py", with_model(model_dir("bf16"), {"--dtype", "bf16"}))
+            ? baseline("decode_transformers.py", with_model(model_dir("bf16"), {"--dtype", "bf16", "--tokens", tokens}))
             : nullptr;
     std::vector<BenchServer*> servers{gantry.get(), bandwidth.get()};
     std::vector<std::string> keys{"tokens_per_s", "bytes_per_s"};
@@ -189,8 +200,10 @@ class FoundationSuite {
     if (!wanted(row)) return;
     const auto gantry = ours("train", dtype);
     if (!gantry->missing().empty()) base::fail("{}: {}", row, gantry->missing());
-    const auto pytorch = baseline("train_step.py", with_model(model_dir(dtype == "fp32" ? "fp32" : "bf16"),
-                                                              {"--dtype", peer, "--batch", "4", "--seq", "256"}));
+    const auto pytorch =
+        baseline("train_step.py", with_model(model_dir(dtype == "fp32" ? "fp32" : "bf16"),
+                                             {"--dtype", peer, "--batch", std::to_string(measure_.batch), "--seq",
+                                              std::to_string(measure_.sequence_length)}));
     if (!pytorch->missing().empty()) return emit_missing(row, "PyTorch " + peer, pytorch->missing());
     std::vector<double> our_speed, their_speed;
     double our_memory = 0, their_memory = 0;
@@ -217,8 +230,9 @@ class FoundationSuite {
   // Everything that `make build` compiles, without ccache, in a folder of its own.
   void build_clean() {
     const fs::path dir = fs::temp_directory_path() / ("gantry-build-" + std::to_string(::getpid()));
-    const std::string configure = "cmake -S '" + options_.source + "' -B '" + dir.string() +
-                                  "' -G Ninja -DCMAKE_BUILD_TYPE=Release -DGANTRY_CCACHE=GANTRY_CCACHE-NOTFOUND";
+    const std::string configure = "cmake --preset release -S '" + options_.source + "' -B '" + dir.string() +
+                                  "' -DGANTRY_CCACHE=GANTRY_CCACHE-NOTFOUND" +
+                                  (std::getenv("Torch_DIR") != nullptr ? " -DGANTRY_BUILD_PYTHON=OFF" : "");
     timed("build_clean_s", configure);
     const double seconds = timed("build_clean_s", "cmake --build '" + dir.string() + "' -j 2");
     fs::remove_all(dir);
@@ -233,7 +247,8 @@ class FoundationSuite {
     timed("rebuild_kernel_s", "cmake --build '" + build.string() + "' --target gantry");
     for (std::int64_t round = 0; round < 3; ++round) {
       fs::last_write_time(kernel, fs::file_time_type::clock::now());
-      seconds.push_back(timed("rebuild_kernel_s", "CCACHE_DISABLE=1 cmake --build '" + build.string() + "' --target gantry"));
+      seconds.push_back(
+          timed("rebuild_kernel_s", "CCACHE_DISABLE=1 cmake --build '" + build.string() + "' --target gantry"));
     }
     emit("rebuild_kernel_s", median(seconds), "s", "bar", 30, 30 / median(seconds), 3);
   }
@@ -258,6 +273,7 @@ void add_bench(Command& program) {
   verb.on_run([state] {
     GANTRY_CHECK(state->suite == "foundation", "there is no benchmark suite '{}'; there is: foundation", state->suite);
     GANTRY_CHECK(state->options.rounds > 0, "--rounds is {}, expected at least 1", state->options.rounds);
+    check_measure(state->measure);
     if (!state->measure.measure.empty()) {
       serve_measure(state->options.model, state->measure);
     } else {

@@ -71,12 +71,13 @@ void serve_decode(const std::string& path, const MeasureOptions& options) {
   serve_measurements({{"dtype", options.dtype}, {"weight_bytes", weight_bytes(*model)}}, [&] {
     const models::Generation result = models::generate_ids(*model, prompt, generate);
     return base::OrderedJson{{"tokens_per_s", static_cast<double>(options.tokens - 1) / result.decode_s},
-                             {"seconds", result.decode_s}};
+                             {"seconds", result.decode_s},
+                             {"tokens", static_cast<std::int64_t>(result.ids.size()) - 1}};
   });
 }
 
-// Reading a large array once, on the same kind of memory and with the threads that the engine uses: what a decoder bound by
-// memory could reach.
+// Reading a large array once, on the same kind of memory and with the threads that the engine uses: what a decoder
+// bound by memory could reach.
 void serve_bandwidth() {
   const at::Tensor data = tensor::copy_to_huge_pages({at::ones({std::int64_t{64} << 20})})[0];
   serve_measurements({}, [&] {
@@ -89,11 +90,22 @@ void serve_bandwidth() {
 
 }  // namespace
 
+void check_measure(const MeasureOptions& options) {
+  const auto at_least = [](const char* option, std::int64_t value, std::int64_t least) {
+    GANTRY_CHECK(value >= least && value <= 1 << 20, "{} is {}, expected {} to {}", option, value, least, 1 << 20);
+  };
+  at_least("--batch", options.batch, 1);
+  at_least("--sequence-length", options.sequence_length, 2);
+  at_least("--tokens", options.tokens, 2);
+  at_least("--threads", options.threads, 1);
+}
+
 void prepare_models(const std::string& gguf, const std::string& dir) {
-  const auto tokenizer = text::load_tokenizer(gguf);
+  std::unique_ptr<text::Tokenizer> tokenizer;
   for (const char* dtype : {"bf16", "fp32"}) {
     const auto out = std::filesystem::path(dir) / dtype;
     if (std::filesystem::exists(out / "config.json")) continue;
+    if (tokenizer == nullptr) tokenizer = text::load_tokenizer(gguf);
     const auto model = models::load_model(gguf, {.dtype = tensor::parse_dtype(dtype)});
     models::save_model(*model, tokenizer.get(), out);
   }
