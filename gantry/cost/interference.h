@@ -1,0 +1,57 @@
+#pragma once
+// How work on the four channels of a device slows each other down (Mist, EuroSys '25, section 5.3 and its code): every
+// set of two to four busy channels has one slowdown factor a channel, 28 in all.
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace gantry::cost {
+
+enum class Channel : std::uint8_t { kCompute, kCollective, kCopyIn, kCopyOut };
+inline constexpr int kChannels = 4;
+std::string_view channel_name(Channel channel);  ///< "compute", "collective", "copy_in", "copy_out"
+
+/// Stand-alone seconds of work on each channel.
+using ChannelTimes = std::array<double, kChannels>;
+
+inline constexpr int kFactorCount = 28;
+
+/// Slowdowns >= 1 in the order CGHO, CGH, CGO, CHO, GHO, CG, CH, CO, GH, GO, HO, one value a letter (C compute, G
+/// collective, H copy-in, O copy-out).
+struct Factors {
+  std::array<double, kFactorCount> f;
+  Factors() { f.fill(1.0); }
+};
+
+/// Sets of busy channels are bit masks: bit c for Channel c. The slowdown of `channel` while exactly `busy` is busy; 1
+/// where it is alone.
+double slowdown(const Factors& factors, unsigned busy, int channel);
+
+/// Seconds until all work is done when it starts together and no channel idles before its own work is done.
+double overlap_s(const ChannelTimes& alone_s, const Factors& factors);
+
+/// One measurement: stand-alone seconds of each channel and the seconds of all together.
+struct OverlapSample {
+  ChannelTimes alone_s{};
+  double together_s = 0;
+  int per_node = 0;  ///< devices of the collective's group on each node
+  int nodes = 0;
+};
+
+/// Mean of |predicted - measured| / measured.
+double mean_relative_error(std::span<const OverlapSample> samples, const Factors& factors);
+
+struct FitOptions {
+  int steps = 8000;
+  std::uint64_t seed = 1;
+};
+
+/// All 28 factors fitted together: random search on the mean relative error from `start`, one or two factors at a time.
+/// Deterministic.
+Factors fit_factors(std::span<const OverlapSample> samples, const Factors& start, const FitOptions& options = {});
+/// The published procedure, for comparison: pairs, then triples, then the quadruple, others at 1.
+Factors fit_factors_stagewise(std::span<const OverlapSample> samples, const FitOptions& options = {});
+
+}  // namespace gantry::cost

@@ -1,0 +1,112 @@
+#pragma once
+// Time and memory of pipeline stages: Mist's layer latency over four channels, first/last micro-batch imbalance, stage
+// memory (EuroSys '25, section 5 and the released code), and the terms it leaves out. Batched: what depends on the
+// policy alone is computed once, each stage then costs a few multiply-adds.
+#include <array>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "gantry/cost/cluster.h"
+#include "gantry/cost/interference.h"
+#include "gantry/cost/op_pricing.h"
+#include "gantry/cost/policy.h"
+#include "gantry/cost/profile.h"
+#include "gantry/spec/config.h"
+
+namespace gantry::cost {
+
+/// Which terms the model has. `artifact()` is the released code of the paper; the defaults are Gantry's.
+struct CostOptions {
+  OperatorRules rules;
+  bool price_p2p = true;
+  bool price_optimizer = true;  ///< AdamW's own seconds, on the copy channels' side of the first forward
+  bool flash_attention = true;
+  bool chunked_loss = false;   ///< head and loss fused, a chunk of tokens at a time
+  std::string dtype = "fp16";  ///< of weights, gradients and activations; masters and moments are fp32
+  bool memory_margin = true;   ///< Mist's empirical factor on predicted peaks
+  static CostOptions artifact();
+};
+
+struct StageQuery {
+  int layers = 1;
+  int checkpointed = 0;
+  int warmup = 0;  ///< micro-batches whose activations are alive before the first backward, this one not counted
+  bool first = true;
+  bool last = true;
+  Mesh mesh;
+  Policy policy;
+  int accumulation = 1;  ///< micro-batches an iteration (G)
+};
+
+struct StageCost {
+  double t_s = 0;                   ///< one micro-batch forward and backward, in the steady state
+  double d_s = 0;                   ///< what the first forward and the last backward add
+  double memory_forward_bytes = 0;  ///< peaks of one device, margin included
+  double memory_backward_bytes = 0;
+  double host_bytes = 0;  ///< of one device's share of host memory
+  double peak_bytes() const {
+    return memory_forward_bytes > memory_backward_bytes ? memory_forward_bytes : memory_backward_bytes;
+  }
+};
+
+/// One layer's work in one phase: overlapped channels, then serial seconds (tensor-parallel collectives, exposed
+/// transfers).
+struct LayerStep {
+  ChannelTimes alone_s{};
+  double serial_s = 0;
+  int layer = -1;  ///< index within the stage; -1: embedding, head or an exposed transfer
+};
+
+/// The steps of a stage's phases in execution order; their seconds add up to t_s and d_s.
+struct StagePhases {
+  std::vector<LayerStep> forward_first;
+  std::vector<LayerStep> forward;
+  std::vector<LayerStep> backward;
+  std::vector<LayerStep> backward_last;
+  double p2p_s = 0;                        ///< sending the boundary tensor to the next stage
+  double backward_share_of_weights = 0.5;  ///< share of backward seconds that only make weight gradients
+};
+
+/// A named part of a stage's time or memory, for explanations.
+struct CostTerm {
+  std::string name;
+  double value = 0;  ///< seconds or bytes
+};
+
+struct ProvenanceCount {
+  std::array<int, 4> operators{};  ///< by Provenance
+  bool estimated_links = false;
+};
+
+class CostModel {
+ public:
+  CostModel(const spec::ModelConfig& model, std::int64_t sequence, const Profile& profile, const Cluster& cluster,
+            const CostOptions& options);
+  ~CostModel();
+
+  StageCost price(const StageQuery& query) const;
+  StagePhases phases(const StageQuery& query) const;
+  std::vector<CostTerm> explain_memory(const StageQuery& query, bool backward) const;
+  std::vector<CostTerm> explain_time(const StageQuery& query) const;
+  ProvenanceCount provenance() const;
+
+  /// Whether tp divides heads, widths and vocabulary.
+  bool divisible(int tensor_parallel) const;
+  double device_bytes() const;  ///< memory limit
+  const CostOptions& options() const;
+  const Profile& profile() const;
+  const Cluster& cluster() const;
+  const spec::ModelConfig& model() const;
+  std::int64_t sequence() const;
+
+  /// What of a stage depends on mesh, policy and accumulation alone; see stage_tables.h.
+  struct Impl;
+  const Impl& impl() const { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace gantry::cost

@@ -1,0 +1,70 @@
+#pragma once
+// The training plan as data: what `gantry plan` writes, people edit and `gantry train` runs. Types only.
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gantry/cost/policy.h"
+
+namespace gantry::plan {
+
+inline constexpr int kPlanSchema = 1;
+
+enum class Schedule : std::uint8_t {
+  kOneFOneB,
+  kInterleaved,  ///< 1F1B over `chunks` model chunks a stage (Megatron's virtual pipeline)
+  kZeroBubble,   ///< ZB-H1: weight gradients fill the cool-down bubble; memory as 1F1B
+};
+std::string_view schedule_name(Schedule schedule);  ///< "1f1b", "interleaved", "zero_bubble"
+
+struct StagePrediction {
+  double t_s = 0;
+  double d_s = 0;
+  double memory_forward_bytes = 0;
+  double memory_backward_bytes = 0;
+  double host_bytes = 0;
+};
+
+struct Stage {
+  int first_layer = 0;
+  int layers = 1;
+  int checkpointed = 0;  ///< the first ones of the stage
+  cost::Mesh mesh;
+  std::vector<int> ranks;  ///< global ranks, tensor-parallel neighbours adjacent
+  cost::Policy policy;
+  std::optional<StagePrediction> predicted;
+};
+
+struct PlanPrediction {
+  double iteration_s = 0;
+  double tokens_per_s = 0;
+};
+
+struct TrainPlan {
+  int schema = kPlanSchema;
+  std::string model;       ///< name or path as given
+  std::string model_hash;  ///< of its configuration
+  std::string cluster;
+  std::string profile;
+  std::string profile_hash;
+  std::string dtype = "fp16";
+  bool flash_attention = true;
+  bool chunked_loss = false;
+  std::int64_t sequence = 0;      ///< tokens
+  std::int64_t global_batch = 0;  ///< sequences an iteration
+  int accumulation = 1;           ///< micro-batches an iteration (G)
+  Schedule schedule = Schedule::kOneFOneB;
+  int chunks = 1;  ///< of kInterleaved
+  std::vector<Stage> stages;
+  std::optional<PlanPrediction> predicted;
+
+  int num_layers() const {
+    int sum = 0;
+    for (const Stage& stage : stages) sum += stage.layers;
+    return sum;
+  }
+};
+
+}  // namespace gantry::plan

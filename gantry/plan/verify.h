@@ -1,0 +1,30 @@
+#pragma once
+// Whether a plan can run at all: every rule is about the plan's own consistency with model and cluster, not about its
+// speed.
+#include <string>
+#include <vector>
+
+#include "gantry/cost/cluster.h"
+#include "gantry/plan/types.h"
+#include "gantry/spec/config.h"
+
+namespace gantry::plan {
+
+struct Issue {
+  std::string field;    ///< "stages[2].policy.tensor_parallel"
+  std::string message;  ///< expected, found, what to do
+};
+
+/// Empty where the plan is sound: layers cover the model once and in order; meshes cover the cluster's devices once;
+/// ranks are distinct and tensor-parallel groups stay within a node; dp * tp = devices of the mesh; micro_batch * dp *
+/// accumulation = global batch; tp divides heads, widths and vocabulary; ratios within [0, 1]; zero 0..3; checkpointed
+/// <= layers; interleaving divides layers and micro-batches. Memory is judged by the cost model, not here.
+std::vector<Issue> verify(const TrainPlan& plan, const spec::ModelConfig& model, const cost::Cluster& cluster);
+/// Throws InputError with all issues.
+void require_sound(const TrainPlan& plan, const spec::ModelConfig& model, const cost::Cluster& cluster);
+
+/// Ranks of the stages in order where `ranks` are empty: larger meshes are placed first so that no stage straddles
+/// nodes needlessly.
+void assign_ranks(TrainPlan& plan, const cost::Cluster& cluster);
+
+}  // namespace gantry::plan
