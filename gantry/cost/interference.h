@@ -25,12 +25,20 @@ struct Factors {
   Factors() { f.fill(1.0); }
 };
 
-/// Sets of busy channels are bit masks: bit c for Channel c. The slowdown of `channel` while exactly `busy` is busy; 1
-/// where it is alone.
+/// Sets of busy channels are bit masks: bit c for Channel c. The eleven sets in the order of Factors.
+inline constexpr std::array<unsigned, 11> kFactorSets = {15, 7, 11, 13, 14, 3, 5, 9, 6, 10, 12};
+
+/// Index into Factors::f of `channel` while exactly `busy` is busy; -1 where the channel is idle or alone.
+int factor_index(unsigned busy, int channel);
+/// The slowdown of `channel` while exactly `busy` is busy; 1 where it is alone.
 double slowdown(const Factors& factors, unsigned busy, int channel);
 
-/// Seconds until all work is done when it starts together and no channel idles before its own work is done.
+/// Seconds until all work is done when it starts together and no channel idles before its own work is done. Times are
+/// finite and >= 0; work under 10 ns neither slows others nor is slowed. Grows with every time where each factor is at
+/// least that of the same channel in every smaller set; fitted factors need not be so.
 double overlap_s(const ChannelTimes& alone_s, const Factors& factors);
+/// Many rows: equal to the former bit by bit, without branches on the order in which channels finish.
+void overlap_s(std::span<const ChannelTimes> alone_s, const Factors& factors, std::span<double> together_s);
 
 /// One measurement: stand-alone seconds of each channel and the seconds of all together.
 struct OverlapSample {
