@@ -48,6 +48,10 @@ base::OrderedJson describe(const spec::ModelConfig& c, bool tensors) {
     }
     entry["kv_cache_bytes_per_token"] = memory.kv_cache_bytes_per_token;
     entry["training_bytes"] = memory.training_bytes();
+    entry["training_bytes_by_state"] = {{"weights", memory.weight_bytes},
+                                        {"master_remainders", memory.master_remainder_bytes},
+                                        {"gradients", memory.gradient_bytes},
+                                        {"moments", memory.optimizer_bytes}};
     json["memory"][name] = entry;
   }
   if (!tensors) return json;
@@ -64,7 +68,8 @@ void print_text(const std::string& path, const spec::ModelConfig& c, bool tensor
   std::printf("  parameters   %.1f million\n", static_cast<double>(spec::parameter_count(c)) / 1e6);
   std::printf("  layers       %ld of hidden size %ld\n", c.num_layers, c.hidden_size);
   std::printf("  attention    %ld heads of %ld, %ld key/value heads\n", c.num_heads, c.head_dim, c.num_kv_heads);
-  std::printf("  MLP          %ld, %s\n", c.intermediate_size, std::string(spec::activation_name(c.activation)).c_str());
+  std::printf("  MLP          %ld, %s\n", c.intermediate_size,
+              std::string(spec::activation_name(c.activation)).c_str());
   std::printf("  vocabulary   %ld tokens\n", c.vocab_size);
   std::printf("  positions    %ld\n\n", c.max_positions);
   std::printf("  %-34s %12s %12s\n", "memory", "fp32", "bf16");

@@ -33,13 +33,14 @@ MemoryByPurpose memory_summary(const ModelConfig& config, int dtype_bytes) {
     role = plus(role, times(elements, width));
   }
   memory.weight_bytes = memory.gradient_bytes = times(memory.parameters, width);
-  memory.master_weight_bytes = width < kFp32 ? times(memory.parameters, kFp32) : 0;
+  // Weight and remainder together hold the master (train/flat_parameters.h).
+  memory.master_remainder_bytes = width < kFp32 ? times(memory.parameters, kFp32 - width) : 0;
   memory.optimizer_bytes = times(memory.parameters, 2 * kFp32);
   if (config.is_decoder()) {
     const auto row = static_cast<std::uint64_t>(config.num_layers) * static_cast<std::uint64_t>(config.kv_size());
     memory.kv_cache_bytes_per_token = times(row, 2 * width);
   }
-  plus(plus(memory.weight_bytes, memory.gradient_bytes), plus(memory.master_weight_bytes, memory.optimizer_bytes));
+  plus(plus(memory.weight_bytes, memory.gradient_bytes), plus(memory.master_remainder_bytes, memory.optimizer_bytes));
   return memory;
 }
 

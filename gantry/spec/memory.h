@@ -18,12 +18,14 @@ struct MemoryByPurpose {
   std::uint64_t kv_cache_bytes_per_token = 0;  ///< of one sequence; 0 for encoders
 
   // Full fine-tuning with AdamW on one device, without activations.
-  std::uint64_t gradient_bytes = 0;
-  std::uint64_t master_weight_bytes = 0;  ///< the fp32 copy beside narrower weights
-  std::uint64_t optimizer_bytes = 0;      ///< two fp32 moments
+  std::uint64_t gradient_bytes = 0;          ///< of the weights' width: one micro-batch a step
+  std::uint64_t master_remainder_bytes = 0;  ///< what narrower weights lack of their fp32 masters
+  std::uint64_t optimizer_bytes = 0;         ///< two fp32 moments
 
   std::uint64_t role_bytes(TensorRole role) const { return weight_bytes_by_role[static_cast<std::size_t>(role)]; }
-  std::uint64_t training_bytes() const { return weight_bytes + gradient_bytes + master_weight_bytes + optimizer_bytes; }
+  std::uint64_t training_bytes() const {
+    return weight_bytes + gradient_bytes + master_remainder_bytes + optimizer_bytes;
+  }
 };
 
 /// `dtype_bytes` is the width of weights, gradients and cached keys and values: 4 for fp32, 2 for bf16. InputError for

@@ -135,6 +135,10 @@ class ProgramVerbsTest(ProgramTest):
         described = json.loads(self.succeed("info", self.model, "--json").stdout)
         elements = sum(len(item[2]) // 4 for item in tensors_of(self.model / "model.safetensors").values())
         self.assertIn(elements, [value for value in described.values() if isinstance(value, int)])
+        self.assertEqual(14 * elements, described["memory"]["bf16"]["training_bytes"])
+        self.assertEqual(16 * elements, described["memory"]["fp32"]["training_bytes"])
+        for memory in described["memory"].values():
+            self.assertEqual(memory["training_bytes"], sum(memory["training_bytes_by_state"].values()))
         text = self.succeed("info", self.model, "--tensors").stdout
         self.assertIn("model.layers.1.mlp.down_proj.weight", text)
         self.assertIn("[64, 128]", text)

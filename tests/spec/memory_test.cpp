@@ -28,9 +28,10 @@ TEST(MemorySummary, SplitsSmolLM2ByRole) {
 TEST(MemorySummary, CountsTrainingStates) {
   const auto parameters = static_cast<std::uint64_t>(parameter_count(testing::gpt2()));
   const MemoryByPurpose half = memory_summary(testing::gpt2(), 2);
-  EXPECT_EQ(half.training_bytes(), 16 * parameters) << "weights 2, gradients 2, master 4, moments 8";
+  EXPECT_EQ(half.master_remainder_bytes, 2 * parameters);
+  EXPECT_EQ(half.training_bytes(), 14 * parameters) << "weights 2, remainders 2, gradients 2, moments 8";
   const MemoryByPurpose full = memory_summary(testing::gpt2(), 4);
-  EXPECT_EQ(full.master_weight_bytes, 0u);
+  EXPECT_EQ(full.master_remainder_bytes, 0u);
   EXPECT_EQ(full.training_bytes(), 16 * parameters) << "weights 4, gradients 4, moments 8";
 }
 
