@@ -45,14 +45,25 @@ FlatParameters::FlatParameters(std::vector<NamedParameter> parameters, at::Scala
   }
 }
 
-void FlatParameters::restore(const at::Tensor& values, const at::Tensor& remainder) {
-  GANTRY_CHECK(values.numel() == size() && values.scalar_type() == values_.scalar_type() &&
-                   remainder.defined() == remainder_.defined(),
-               "checkpoint: {} parameters of {} do not fit the model's {} of {}", values.numel(),
-               c10::toString(values.scalar_type()), size(), c10::toString(values_.scalar_type()));
+void FlatParameters::restore(const std::vector<at::Tensor>& values, const at::Tensor& remainder) {
+  GANTRY_CHECK(values.size() == parameters_.size(), "checkpoint: {} tensors do not fit the model's {} trained ones",
+               values.size(), parameters_.size());
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const at::Tensor& expected = parameters_[i].parameter;
+    GANTRY_CHECK(values[i].numel() == expected.numel() && values[i].scalar_type() == values_.scalar_type(),
+                 "checkpoint: '{}' holds {} values of {}, expected {} of {}", parameters_[i].name, values[i].numel(),
+                 c10::toString(values[i].scalar_type()), expected.numel(), c10::toString(values_.scalar_type()));
+  }
+  GANTRY_CHECK(remainder.defined() == remainder_.defined() &&
+                   (!remainder.defined() || (remainder.numel() == size() && remainder.scalar_type() == at::kShort)),
+               "checkpoint: the remainders of the bf16 weights do not fit the model's {} parameters", size());
   const at::NoGradGuard no_grad;
-  values_.copy_(values);
-  if (remainder_.defined()) remainder_.copy_(remainder);
+  std::int64_t offset = 0;
+  for (const at::Tensor& value : values) {
+    values_.narrow(0, offset, value.numel()).copy_(value.reshape({-1}));
+    offset += value.numel();
+  }
+  if (remainder_.defined()) remainder_.copy_(remainder.reshape({-1}));
 }
 
 at::Tensor FlatParameters::masters() const {

@@ -1,6 +1,6 @@
 #pragma once
-// All trainable parameters in one buffer, their gradients in another: the optimiser makes one pass, and neighbours in the
-// tensor table (query, key and value; gate and up) multiply as one matrix.
+// All trainable parameters in one buffer, their gradients in another: the optimiser makes one pass, and neighbours in
+// the tensor table (query, key and value; gate and up) multiply as one matrix.
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
@@ -25,8 +25,8 @@ struct DecayRange {
 
 class FlatParameters {
  public:
-  /// Copies `parameters` into one buffer of `dtype` (fp32, or bf16 with an exact fp32 master kept as a 16-bit remainder) in
-  /// the order given, and makes them views of it. Gradients are kept in `gradient_dtype`.
+  /// Copies `parameters` into one buffer of `dtype` (fp32, or bf16 with an exact fp32 master kept as a 16-bit
+  /// remainder) in the order given, and makes them views of it. Gradients are kept in `gradient_dtype`.
   FlatParameters(std::vector<NamedParameter> parameters, at::ScalarType dtype, at::ScalarType gradient_dtype);
 
   std::int64_t size() const { return values_.numel(); }
@@ -38,8 +38,9 @@ class FlatParameters {
   const at::Tensor& gradients() const { return gradients_; }  ///< [n]
   tensor::GradientSinks& sinks() { return sinks_; }
 
-  /// Overwrites the buffers from a checkpoint.
-  void restore(const at::Tensor& values, const at::Tensor& remainder);
+  /// Overwrites the buffers: one value a parameter, in their order, and the remainder of all (undefined beside fp32).
+  /// InputError, with nothing changed, when shapes or types differ.
+  void restore(const std::vector<at::Tensor>& values, const at::Tensor& remainder);
   /// fp32 masters, [n].
   at::Tensor masters() const;
 

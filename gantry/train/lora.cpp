@@ -68,12 +68,12 @@ void save_adapter(const models::LanguageModel& model, const LoraOptions& options
     targets.insert(module.substr(module.rfind('.') + 1));
     const at::Tensor value = item.value().detach().cpu().contiguous();
     alive.push_back(value);
-    tensors.push_back({.name = "base_model.model." + module + item.key().substr(at_lora + 5),
+    tensors.push_back({.name = kAdapterPrefix + module + item.key().substr(at_lora + 5),
                        .dtype = tensor::to_file_dtype(value.scalar_type()),
                        .shape = value.sizes().vec(),
                        .data = {static_cast<const std::byte*>(value.const_data_ptr()), value.nbytes()}});
   }
-  formats::write_safetensors(dir / "adapter_model.safetensors", tensors, {{"format", "pt"}});
+  formats::write_safetensors(dir / kAdapterFile, tensors, {{"format", "pt"}});
   base::OrderedJson config;
   config["peft_type"] = "LORA";
   config["task_type"] = model.config().is_decoder() ? "CAUSAL_LM" : "FEATURE_EXTRACTION";

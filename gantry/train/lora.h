@@ -10,6 +10,10 @@
 
 namespace gantry::train {
 
+/// PEFT's file of the updates, and what its tensor names start with.
+inline constexpr const char* kAdapterFile = "adapter_model.safetensors";
+inline constexpr const char* kAdapterPrefix = "base_model.model.";
+
 struct LoraOptions {
   std::int64_t rank = 8;
   double alpha = 16;

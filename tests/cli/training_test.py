@@ -9,7 +9,7 @@ import subprocess
 import time
 import unittest
 
-from program_support import PROGRAM, ProgramTest, losses, metrics
+from program_support import PROGRAM, ProgramTest, losses, metrics, tensors_of
 
 KINDS = {"fp32": {"dtype": "fp32"}, "bf16": {"dtype": "bf16", "accumulation": 2}, "lora": {"dtype": "bf16", "lora_rank": 4}}
 
@@ -24,9 +24,10 @@ def checkpoints(out):
 
 
 class TrainingTest(ProgramTest):
-    def stop_at(self, step, number, arguments, out):
+    def stop_at(self, step, number, arguments, out, environment=None):
         """Starts a run and sends a signal once `step` steps are recorded."""
-        process = subprocess.Popen([PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen([PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   env={**os.environ, **(environment or {})})
         limit = time.monotonic() + 120
         while steps_seen(out) < step and process.poll() is None and time.monotonic() < limit:
             time.sleep(0.0005)
@@ -34,21 +35,24 @@ class TrainingTest(ProgramTest):
         output, errors = process.communicate(timeout=120)
         return process.returncode, errors
 
-    def check_kill_and_resume(self, kind):
-        steps = 40
+    def check_kill_and_resume(self, kind, threads=1, **more):
+        steps, environment = 40, {"OMP_NUM_THREADS": str(threads)}
         whole, broken = self.fresh(), self.fresh()
-        options = {**KINDS[kind], "save_every": 6, "eval_every": 10}
+        options = {**KINDS[kind], "save_every": 6, "eval_every": 10, **more}
         data = dict(steps=steps, **options)
-        self.succeed("train", self.model, *self.training(out=whole, **data))
+        self.succeed("train", self.model, *self.training(out=whole, **data), environment=environment)
         at = random.Random(kind).randrange(8, 22)
         arguments = ["train", str(self.model), *self.training(out=broken, **data)]
-        code, errors = self.stop_at(at, signal.SIGKILL, arguments, broken)
+        code, errors = self.stop_at(at, signal.SIGKILL, arguments, broken, environment)
         self.assertEqual(-signal.SIGKILL, code, errors)
         self.assertFalse((broken / "model.safetensors").exists(), "expected the killed run to be unfinished")
         self.assertTrue(checkpoints(broken), "expected a checkpoint before the kill")
         with open(broken / "metrics.jsonl", "a") as file:
             file.write('{"event":"step","st')  # what a kill in the middle of a write leaves
-        self.succeed(*arguments, "--resume")
+        state = json.loads((broken / checkpoints(broken)[-1] / "trainer.json").read_text())
+        self.assertEqual(threads, state["threads"])
+        resumed = self.succeed(*arguments, "--resume", environment=environment)
+        self.assertNotIn("rounding", resumed.stderr)
         self.assertEqual(losses(whole), losses(broken))
         self.assertEqual([(row["step"], row["loss"]) for row in metrics(whole, "eval") if row["step"] > 0],
                          [(row["step"], row["loss"]) for row in metrics(broken, "eval")
@@ -65,6 +69,31 @@ class TrainingTest(ProgramTest):
 
     def test_killed_lora_run_resumes_bit_exactly(self):
         self.check_kill_and_resume("lora")
+
+    def test_killed_runs_on_two_threads_resume_bit_exactly(self):
+        # Long enough sequences that operators split them.
+        for kind in KINDS:
+            with self.subTest(kind=kind):
+                self.check_kill_and_resume(kind, threads=2, batch=2, sequence_length=200)
+
+    def test_resuming_with_other_threads_warns(self):
+        out = self.fresh()
+        arguments = ["train", str(self.model), *self.training(out=out, steps=400, dtype="fp32")]
+        code, errors = self.stop_at(3, signal.SIGINT, arguments, out)
+        self.assertEqual(130, code, errors)
+        code, errors = self.stop_at(steps_seen(out) + 2, signal.SIGINT, [*arguments, "--resume"], out,
+                                    {"OMP_NUM_THREADS": "2"})
+        self.assertEqual(130, code, errors)
+        self.assertIn("resuming with 2 threads a run started with 1", errors)
+
+    def test_a_checkpoint_holds_the_weights_once(self):
+        out = self.fresh()
+        self.succeed("train", self.model, *self.training(out=out, steps=2, dtype="bf16"))
+        state = tensors_of(out / "checkpoint-2" / "optimizer.safetensors")
+        self.assertEqual({"first", "second", "remainder", "generator"}, set(state))
+        weights = sum(len(body) for _, _, body in tensors_of(out / "checkpoint-2" / "model.safetensors").values())
+        self.assertEqual([weights, 2 * weights, 2 * weights],
+                         [len(state[name][2]) for name in ("remainder", "first", "second")])
 
     def test_interrupt_writes_a_checkpoint_and_says_how_to_go_on(self):
         out, whole = self.fresh(), self.fresh()
@@ -121,7 +150,7 @@ class TrainingTest(ProgramTest):
 
         def small_disk():
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size * 3 // 4, size * 3 // 4))  # enough for the model
 
         failed = self.refuse(*arguments, "--resume", code=1, names=["optimizer.safetensors"], preexec_fn=small_disk)
         self.assertRegex(failed.stderr, "(?i)too large|no space|full|limit")

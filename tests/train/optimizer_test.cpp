@@ -1,4 +1,6 @@
 // Schedules, flat buffers and the optimiser against libtorch's own AdamW and against transformers' training losses.
+#include "gantry/train/optimizer.h"
+
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
@@ -8,7 +10,6 @@
 #include "gantry/base/check.h"
 #include "gantry/models/load.h"
 #include "gantry/train/data.h"
-#include "gantry/train/optimizer.h"
 #include "gantry/train/schedule.h"
 #include "gantry/train/step.h"
 #include "tests/models/golden.h"
@@ -110,10 +111,14 @@ TEST(FlatParameters, SplitMastersAreExactAndRestore) {
   const at::Tensor moved = flat.masters();
   EXPECT_FALSE(moved.equal(start));
   FlatParameters other({{"a", seeded({1000}, 6), true}}, at::kBFloat16, at::kFloat);
-  other.restore(flat.values(), flat.remainder());
+  other.restore({flat.values()}, flat.remainder());
   EXPECT_TRUE(other.masters().equal(moved));
-  EXPECT_THROW(other.restore(flat.values(), {}), base::InputError);
-  EXPECT_THROW(other.restore(flat.values().narrow(0, 0, 999), flat.remainder()), base::InputError);
+  EXPECT_THROW(other.restore({flat.values()}, {}), base::InputError);
+  EXPECT_THROW(other.restore({flat.values()}, flat.remainder().narrow(0, 0, 999)), base::InputError);
+  EXPECT_THROW(other.restore({flat.values().narrow(0, 0, 999)}, flat.remainder()), base::InputError);
+  EXPECT_THROW(other.restore({flat.values().to(at::kFloat)}, flat.remainder()), base::InputError);
+  EXPECT_THROW(other.restore({flat.values(), flat.values()}, flat.remainder()), base::InputError);
+  EXPECT_TRUE(other.masters().equal(moved)) << "a refused checkpoint changes nothing";
 }
 
 TEST(StepRunner, TwoHalfBatchesEqualOneFullBatch) {
@@ -133,7 +138,10 @@ TEST(StepRunner, TwoHalfBatchesEqualOneFullBatch) {
   };
   const auto run = [&](const std::vector<TrainBatch>& batches, at::Tensor& gradients) {
     const auto model = models::load_model(dir / "tiny-llama");
-    StepRunner runner(*model, {.steps = 10, .dtype = "fp32"});
+    TrainOptions options;
+    options.steps = 10;
+    options.dtype = "fp32";
+    StepRunner runner(*model, options);
     const StepReport report = runner.step(batches, 0);
     gradients = runner.parameters().gradients().clone();
     return report;

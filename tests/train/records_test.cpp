@@ -8,6 +8,8 @@
 
 #include "gantry/base/check.h"
 #include "gantry/base/file.h"
+#include "gantry/formats/safetensors.h"
+#include "gantry/tensor/dtype.h"
 #include "gantry/train/checkpoint.h"
 #include "gantry/train/metrics.h"
 
@@ -31,7 +33,29 @@ class Records : public ::testing::Test {
     return result;
   }
   void write(std::int64_t step, std::int64_t keep) {
-    write_checkpoint(dir_, step, keep, flat_, optimizer_, {{"step", step}}, [](const fs::path&) {});
+    write_checkpoint(dir_, step, keep, flat_, optimizer_, {{"step", step}}, [&](const fs::path& dir) {
+      write_tensors(dir / "model.safetensors", {{"a", flat_.values()}});
+    });
+  }
+  static void write_tensors(const fs::path& file, const std::vector<std::pair<std::string, at::Tensor>>& named) {
+    std::vector<formats::TensorToWrite> tensors;
+    for (const auto& [name, value] : named) {
+      tensors.push_back({.name = name,
+                         .dtype = tensor::to_file_dtype(value.scalar_type()),
+                         .shape = value.sizes().vec(),
+                         .data = {static_cast<const std::byte*>(value.const_data_ptr()), value.nbytes()}});
+    }
+    formats::write_safetensors(file, tensors, {{"steps", "7"}});
+  }
+  template <class Body>
+  static std::string message_of(const Body& body) {
+    try {
+      body();
+    } catch (const base::Error& error) {
+      return error.what();
+    }
+    ADD_FAILURE() << "expected an error";
+    return "";
   }
 
   fs::path dir_;
@@ -74,9 +98,51 @@ TEST_F(Records, ACheckpointRestoresEveryStateAndTheGenerator) {
 
 TEST_F(Records, ACheckpointOfAnotherModelIsRefused) {
   write(1, 1);
-  FlatParameters other({{"a", at::ones({5}), true}}, at::kFloat, at::kFloat);
-  FlatAdamw optimizer(other, {});
-  EXPECT_THROW(read_checkpoint(dir_ / "checkpoint-1", other, optimizer), base::InputError);
+  const auto refused = [&](NamedParameter parameter, at::ScalarType dtype) {
+    FlatParameters other({std::move(parameter)}, dtype, at::kFloat);
+    FlatAdamw optimizer(other, {});
+    return message_of([&] { read_checkpoint(dir_ / "checkpoint-1", other, optimizer); });
+  };
+  EXPECT_NE(refused({"a", at::ones({5}), true}, at::kFloat).find("'a' holds 4 values of Float, expected 5 of Float"),
+            std::string::npos);
+  EXPECT_NE(refused({"b", at::ones({4}), true}, at::kFloat).find("'b'"), std::string::npos);
+  EXPECT_NE(refused({"a", at::ones({4}), true}, at::kBFloat16).find("remainder"), std::string::npos);
+  fs::remove(dir_ / "checkpoint-1" / "model.safetensors");
+  EXPECT_NE(refused({"a", at::ones({4}), true}, at::kFloat).find("checkpoint-1"), std::string::npos);
+}
+
+TEST_F(Records, ACheckpointWithoutTheTrainedWeightsIsNotKept) {
+  write(1, 1);
+  const auto incomplete = [](const fs::path& dir) { write_tensors(dir / "model.safetensors", {{"b", at::ones({4})}}); };
+  const auto rounded = [](const fs::path& dir) {
+    write_tensors(dir / "model.safetensors", {{"a", at::ones({4}, at::kBFloat16)}});
+  };
+  const auto write_with = [&](const auto& model) {
+    return message_of([&] { write_checkpoint(dir_, 2, 1, flat_, optimizer_, {}, model); });
+  };
+  EXPECT_NE(write_with(incomplete).find("'a'"), std::string::npos);
+  EXPECT_NE(write_with(rounded).find("without the trained values of 'a'"), std::string::npos);
+  EXPECT_EQ(steps(), (std::vector<std::int64_t>{1}));
+}
+
+TEST_F(Records, AnOlderCheckpointWithFlatValuesStillResumes) {
+  torch::manual_seed(5);
+  write(1, 1);
+  const fs::path dir = dir_ / "checkpoint-1";
+  fs::remove(dir / "model.safetensors");
+  const auto generator = at::detail::getDefaultCPUGenerator();
+  const at::Tensor values = at::arange(4, at::kFloat), first = at::full({4}, 2.0F), second = at::full({4}, 3.0F);
+  write_tensors(dir / "optimizer.safetensors",
+                {{"first", first}, {"second", second}, {"values", values}, {"generator", generator.get_state()}});
+  read_checkpoint(dir, flat_, optimizer_);
+  EXPECT_TRUE(flat_.values().equal(values));
+  EXPECT_TRUE(optimizer_.first().equal(first) && optimizer_.second().equal(second));
+  EXPECT_EQ(optimizer_.steps_taken(), 7);
+  write_tensors(
+      dir / "optimizer.safetensors",
+      {{"first", first}, {"second", second}, {"values", at::ones({3})}, {"generator", generator.get_state()}});
+  EXPECT_NE(message_of([&] { read_checkpoint(dir, flat_, optimizer_); }).find("3 values do not fit"),
+            std::string::npos);
 }
 
 TEST_F(Records, ResumingDropsLaterRecordsAndABrokenLine) {
