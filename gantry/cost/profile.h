@@ -19,11 +19,13 @@ enum class Provenance : std::uint8_t { kMeasured, kFitted, kRoofline, kDataSheet
 std::string_view provenance_name(Provenance provenance);  ///< "measured", "fitted", "roofline", "data sheet"
 
 /// One measured operator. `sizes` by the operator's name:
-///   linear {rows, in, out}; norm {rows, width}; activation, gated_activation, residual_add, dropout {elements};
-///   attention_flash, attention_scores, attention_softmax, attention_values, attention_dropout, attention_transpose_*
-///   {batch, heads, kv_heads, sequence, head_dim}; rope {batch, heads, kv_heads, sequence, head_dim}; embedding {rows,
-///   width, vocab}; cross_entropy {rows, vocab}; mean {rows}; cast {rows, vocab}; accumulate {elements} (forward only:
-///   a gradient added in place).
+///   linear {rows, in, out}; norm {rows, width}; activation, gated_activation, residual_add, dropout,
+///   dropout_functional {elements}; attention_flash, attention_scores, attention_softmax, attention_values,
+///   attention_dropout, attention_transpose_1 to _3 {batch, heads, kv_heads, sequence, head_dim}; rope {batch, heads,
+///   kv_heads, sequence, head_dim}; embedding {rows, width, vocab}; cross_entropy {rows, vocab}; mean {rows}; cast
+///   {rows, vocab}; accumulate {elements} (forward only: a gradient added in place).
+/// Mist measured both dropouts of a block: dropout (the module) and dropout_functional. Its transposes are 1: Q, K, V
+/// to heads first, 2: the keys' last two axes, 3: back to sequence first.
 struct OperatorTime {
   std::string op;
   std::string dtype;  ///< "fp16", "bf16", "fp32"
@@ -33,6 +35,7 @@ struct OperatorTime {
 };
 /// Names of the sizes of an operator; empty for an unknown one.
 std::vector<std::string_view> operator_size_names(std::string_view op);
+std::vector<std::string_view> operator_names();
 
 /// seconds = GB / bandwidth + latency, GB = 2^30 bytes.
 struct Link {
@@ -52,6 +55,7 @@ struct ShapeFactors {
   int per_node = 0;  ///< 0 and 0: any group shape without its own
   int nodes = 0;
   Factors factors;
+  double residual = 0;  ///< mean relative error on the measurements it was fitted to; 0 where none was made
 };
 
 struct Profile {
@@ -70,17 +74,26 @@ struct Profile {
   std::vector<ShapeFactors> interference;  ///< empty: channels that run together share nothing (factors 1)
   double host_update_elements_per_s = 0;   ///< AdamW on the host's processors, a node; 0: unknown
 
+  /// The measured operator of exactly these sizes, or null.
   const OperatorTime* find_operator(std::string_view op, std::string_view dtype,
                                     const std::vector<std::int64_t>& sizes) const;
+  /// Those of the group shape, else the shared ones, else the identity (1 everywhere).
   const Factors& factors(int per_node, int nodes) const;
 };
 
 /// InputError names the field that is missing, unknown, not positive or absurd.
 Profile profile_from_json(const base::Json& json, std::string_view source);
 base::OrderedJson profile_to_json(const Profile& profile);
-/// A shipped profile by name ("l4-mist", "a100-mist", "l4", "a10", "a100-40g", "a100-80g", "h100"; the last five from
-/// data sheets), or the path of a file. InputError lists the names.
+/// A shipped profile by name, "this" (user_profile_path()) or the path of a file. InputError lists the names. Shipped:
+///   l4-mist, a100-mist           as Mist published them: what it planned with
+///   l4-mist-overlap              the profile of its overlap measurements on one L4 node
+///   l4, a100-40g                 the same measurements with interference factors fitted anew, all together
+///   l4-datasheet, a10, a100-80g, h100   data sheets; nothing measured on the device
+/// The A100 ones have no measured operators: a roofline of the data sheet prices them.
 Profile load_profile(std::string_view name_or_path);
+/// The profile of this machine, which `gantry profile` writes: gantry/profile.json in $XDG_CACHE_HOME, else ~/.cache.
+/// InputError where neither that variable nor HOME is set.
+std::filesystem::path user_profile_path();
 std::vector<std::string> shipped_profile_names();
 /// Hash of the content, 16 hex digits; stands in plans.
 std::string profile_hash(const Profile& profile);
