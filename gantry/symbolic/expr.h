@@ -14,8 +14,9 @@ enum class Op : std::uint8_t { kConstant, kSymbol, kAdd, kMultiply, kDivide, kMa
 class Node;
 
 /// An immutable expression; copies share their nodes. Every symbol stands for a size: a finite number >= 0, divisors >
-/// 0. Simplified on construction: constants folded, sums and products flattened with like terms merged, max operands
-/// dropped where provable_sign() decides; so equal sums in any order compare equal.
+/// 0. Simplified on construction into a sum of products: constants folded (quotients of whole numbers stay exact), like
+/// factors and like terms merged, products of sums multiplied out, max operands dropped where provable_sign() decides;
+/// so equal sums in any order compare equal. InputError for a constant that is not finite and a division by zero.
 class Expr {
  public:
   Expr();                 ///< zero
@@ -28,6 +29,7 @@ class Expr {
   Expr& operator/=(const Expr& other);
   friend Expr operator+(Expr a, const Expr& b) { return a += b; }
   friend Expr operator-(Expr a, const Expr& b) { return a -= b; }
+  friend Expr operator-(const Expr& a) { return Expr(0.0) - a; }
   friend Expr operator*(Expr a, const Expr& b) { return a *= b; }
   friend Expr operator/(Expr a, const Expr& b) { return a /= b; }
   bool operator==(const Expr& other) const;
@@ -50,7 +52,7 @@ Expr floor(const Expr& a);
 Expr ceil(const Expr& a);
 
 /// -1, 0 or 1 where the sign is the same for all sizes >= 0 (1 and -1 allow the value zero too), else nothing. Decides
-/// sums of products by the signs of their coefficients.
+/// sums of products by the signs of their coefficients, and of a max by those of its operands put in its place.
 std::optional<int> provable_sign(const Expr& expr);
 
 }  // namespace gantry::symbolic

@@ -26,11 +26,13 @@ class Columns {
   std::vector<std::vector<double>> values_;
 };
 
+/// Registers below the number of symbols are the symbols' columns; the others are scratch.
 struct Instruction {
-  Op op = Op::kConstant;
-  int result = 0;  ///< register
-  int left = 0;    ///< register, or the index of a symbol
-  int right = 0;
+  static constexpr int kImmediate = -1;  ///< this operand is `constant`
+  Op op = Op::kConstant;                 ///< never kSymbol
+  int result = 0;
+  int left = kImmediate;
+  int right = kImmediate;
   double constant = 0;
 };
 
@@ -40,20 +42,23 @@ class Program {
   std::size_t outputs() const { return outputs_.size(); }
   std::size_t instructions() const { return instructions_.size(); }
 
-  /// Evaluates every output for every row: result[output * rows + row]. InputError names a symbol without a column, and
-  /// a division by zero or another non-finite value with its row.
+  /// Evaluates every output for every row: result[output * rows + row]. InputError names a symbol without a column, a
+  /// size that is negative or not finite, and a division by zero or another non-finite value, each with its row.
   std::vector<double> evaluate(const Columns& sizes) const;
   /// One configuration; `values` in the order of symbols().
   std::vector<double> evaluate(std::span<const double> values) const;
 
  private:
-  friend Program compile(std::span<const Expr> outputs);
+  friend class Compiler;
+  std::vector<double> run(std::span<const double* const> columns, std::size_t rows) const;
+
   std::vector<std::string> symbols_;
   std::vector<Instruction> instructions_;
   std::vector<int> outputs_;
-  int registers_ = 0;
+  int registers_ = 0;  ///< symbols and scratch
 };
 
+/// Equal subexpressions are computed once, in whichever output they occur.
 Program compile(std::span<const Expr> outputs);
 
 }  // namespace gantry::symbolic
