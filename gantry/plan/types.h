@@ -1,6 +1,7 @@
 #pragma once
 // The training plan as data: what `gantry plan` writes, people edit and `gantry train` runs. Types only.
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,12 +20,20 @@ enum class Schedule : std::uint8_t {
 };
 std::string_view schedule_name(Schedule schedule);  ///< "1f1b", "interleaved", "zero_bubble"
 
+inline constexpr Schedule kAllSchedules[] = {Schedule::kOneFOneB, Schedule::kInterleaved, Schedule::kZeroBubble};
+
+// Limits of what a plan file may say, so that sums and products stay far from overflow.
+inline constexpr int kMaxLayers = 100'000;     ///< of all stages
+inline constexpr int kMaxDevices = 1'000'000;  ///< of all stages
+
 struct StagePrediction {
   double t_s = 0;
   double d_s = 0;
   double memory_forward_bytes = 0;
   double memory_backward_bytes = 0;
   double host_bytes = 0;
+
+  bool operator==(const StagePrediction&) const = default;
 };
 
 struct Stage {
@@ -35,11 +44,23 @@ struct Stage {
   std::vector<int> ranks;  ///< global ranks, tensor-parallel neighbours adjacent
   cost::Policy policy;
   std::optional<StagePrediction> predicted;
+
+  bool operator==(const Stage&) const = default;
 };
 
 struct PlanPrediction {
   double iteration_s = 0;
   double tokens_per_s = 0;
+
+  bool operator==(const PlanPrediction&) const = default;
+};
+
+/// The second-best plan in one line.
+struct RunnerUp {
+  double iteration_s = 0;
+  std::string difference;  ///< how it differs from this plan: "accumulation 8, 2 stages"
+
+  bool operator==(const RunnerUp&) const = default;
 };
 
 struct TrainPlan {
@@ -59,6 +80,11 @@ struct TrainPlan {
   int chunks = 1;  ///< of kInterleaved
   std::vector<Stage> stages;
   std::optional<PlanPrediction> predicted;
+  std::optional<RunnerUp> runner_up;
+  /// How many numbers behind the prediction come from where ("measured", "roofline", ...); empty: not known.
+  std::map<std::string, std::int64_t> provenance;
+
+  bool operator==(const TrainPlan&) const = default;
 
   int num_layers() const {
     int sum = 0;
