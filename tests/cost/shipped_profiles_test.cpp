@@ -9,9 +9,9 @@
 #include <string>
 
 #include "gantry/base/env.h"
+#include "gantry/base/file.h"
 #include "gantry/base/json.h"
 #include "gantry/cost/profile.h"
-#include "tests/base/test_support.h"
 
 namespace gantry::cost {
 namespace {
@@ -34,7 +34,7 @@ TEST(ShippedProfiles, AreTheFilesOfTheSourceTree) {
   EXPECT_EQ(std::set<std::string>(names.begin(), names.end()), files);
   for (const ShippedProfile& shipped : shipped_profiles()) {
     EXPECT_EQ(shipped.json,
-              base::testing::slurp(std::string(GANTRY_SOURCE_DIR "/profiles/") + std::string(shipped.name) + ".json"));
+              base::read_text_file(std::string(GANTRY_SOURCE_DIR "/profiles/") + std::string(shipped.name) + ".json"));
   }
 }
 
