@@ -21,7 +21,11 @@ typedef std::uint16_t U16x16 __attribute__((vector_size(32)));
 
 #define GANTRY_INLINE inline __attribute__((always_inline))
 
-GANTRY_INLINE F32x16 splat(float value) { return F32x16{} + value; }
+// Element by element: a sum with zero would cost an addition and lose the sign of -0.
+GANTRY_INLINE F32x16 splat(float value) {
+  return F32x16{value, value, value, value, value, value, value, value,
+                value, value, value, value, value, value, value, value};
+}
 
 GANTRY_INLINE F32x16 load(const float* from) {
   F32x16 value;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "gantry/kernels/common.h"
+#include "gantry/kernels/gemm/gemm.h"
 #include "gantry/kernels/linear/linear_raw.h"
 #include "gantry/tensor/gradient_sink.h"
 
@@ -84,8 +85,9 @@ at::Tensor small(const at::Tensor& x, const std::vector<at::Tensor>& weights, co
 // ---- any number of rows
 
 at::Tensor product(const at::Tensor& x2, const at::Tensor& weight, const at::Tensor& bias, WeightLayout layout) {
-  if (layout == WeightLayout::kOutIn) return at::linear(x2, weight, bias.defined() ? std::optional(bias) : std::nullopt);
-  return bias.defined() ? at::addmm(bias, x2, weight) : at::mm(x2, weight);
+  if (layout == WeightLayout::kInOut) return matrix_product(x2, weight, bias);
+  if (gemm_applies(x2, weight.t())) return matrix_product(x2, weight.t(), bias);
+  return at::linear(x2, weight, bias.defined() ? std::optional(bias) : std::nullopt);
 }
 
 at::Tensor fused_product(const at::Tensor& x2, const std::vector<at::Tensor>& weights,
@@ -98,7 +100,7 @@ at::Tensor fused_product(const at::Tensor& x2, const std::vector<at::Tensor>& we
   at::Tensor y = at::empty({x2.size(0), total}, x2.options());
   std::int64_t first = 0;
   for (const auto& weight : weights) {
-    y.narrow(1, first, weight.size(0)).copy_(at::mm(x2, weight.t()));
+    y.narrow(1, first, weight.size(0)).copy_(matrix_product(x2, weight.t()));
     first += weight.size(0);
   }
   return bias.defined() ? y.add_(bias) : y;
@@ -128,8 +130,8 @@ class WeightGradients {
     const at::Tensor a = out_in ? dy.t() : x2_.t(), b = out_in ? x2_ : dy;
     auto* sinks = tensor::GradientSinks::active();
     auto* slot = sinks == nullptr ? nullptr : sinks->find(weight);
-    if (slot == nullptr) return at::mm(a, b);
-    tensor::accumulate_product(*slot, a, b);
+    if (slot == nullptr) return matrix_product(a, b);
+    add_matrix_product(*slot, a, b);
     return {};
   }
 
@@ -146,7 +148,7 @@ class WeightGradients {
     }
     tensor::GradientSlot joint{view_adjacent(places), slots[0]->written};
     if (!joint.gradient.defined()) return false;
-    tensor::accumulate_product(joint, dy2_.t(), x2_);
+    add_matrix_product(joint, dy2_.t(), x2_);
     for (auto* slot : slots) slot->written = true;
     return true;
   }
@@ -209,14 +211,14 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
 
   static at::Tensor input_gradient(const at::Tensor& dy2, const std::vector<at::Tensor>& weights,
                                    WeightLayout layout) {
-    if (layout == WeightLayout::kInOut) return at::mm(dy2, weights[0].t());
-    if (weights.size() == 1) return at::mm(dy2, weights[0]);
-    if (const at::Tensor joint = view_adjacent(weights); joint.defined()) return at::mm(dy2, joint);
+    if (layout == WeightLayout::kInOut) return matrix_product(dy2, weights[0].t());
+    if (weights.size() == 1) return matrix_product(dy2, weights[0]);
+    if (const at::Tensor joint = view_adjacent(weights); joint.defined()) return matrix_product(dy2, joint);
     at::Tensor dx;
     std::int64_t first = 0;
     for (const auto& weight : weights) {
       const at::Tensor part = dy2.narrow(1, first, weight.size(0));
-      dx = dx.defined() ? dx.addmm_(part, weight) : at::mm(part, weight);
+      dx = dx.defined() ? dx.addmm_(part, weight) : matrix_product(part, weight);
       first += weight.size(0);
     }
     return dx;

@@ -1,0 +1,124 @@
+#include "gantry/kernels/gemm/gemm.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <optional>
+
+#include "gantry/kernels/common.h"
+#include "gantry/kernels/gemm/gemm_raw.h"
+
+namespace gantry::kernels {
+namespace {
+
+// Below these, packing costs what the faster inner loop gains.
+constexpr std::int64_t kMinExtent = 64, kMinMultiplications = std::int64_t{1} << 24;
+
+struct Operand {
+  const float* data;
+  std::int64_t stride;
+  bool transposed;
+};
+
+// Absent where neither axis has unit stride, or where rows overlap (an expanded gradient).
+std::optional<Operand> operand_of(const at::Tensor& x) {
+  if (x.stride(1) == 1 && x.stride(0) >= x.size(1)) return Operand{raw_const<float>(x), x.stride(0), false};
+  if (x.stride(0) == 1 && x.stride(1) >= x.size(0)) return Operand{raw_const<float>(x), x.stride(1), true};
+  return std::nullopt;
+}
+
+float* scratch() {
+  struct Free {
+    void operator()(float* memory) const { ::operator delete (memory, std::align_val_t{64}); }
+  };
+  thread_local const std::unique_ptr<float, Free> memory(
+      static_cast<float*>(::operator new (kGemmScratch * sizeof(float), std::align_val_t{64})));
+  return memory.get();
+}
+
+// How many parts C is cut into along each axis.
+struct Grid {
+  std::int64_t m, n;
+};
+
+// Each part packs the B of its columns once more, so a part should have many rows: a transposed B is dearer to pack.
+// Parts side by side write neighbouring cache lines, which is why rows are cut first.
+Grid plan_grid(std::int64_t m, bool b_transposed) {
+  const std::int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
+  const std::int64_t most = std::max<std::int64_t>(1, m / (b_transposed ? 224 : 192));
+  std::int64_t rows = std::min(threads, most);
+  while (threads % rows != 0) --rows;
+  return {rows, threads / rows};
+}
+
+// Where part `i` of `parts` begins.
+std::int64_t cut(std::int64_t extent, std::int64_t i, std::int64_t parts, std::int64_t unit) {
+  return i == parts ? extent : (extent * i / parts + unit / 2) / unit * unit;
+}
+
+bool fits(const at::Tensor& c, std::int64_t m, std::int64_t n) {
+  return c.is_cpu() && c.scalar_type() == at::kFloat && c.dim() == 2 && c.size(0) == m && c.size(1) == n &&
+         c.stride(1) == 1 && c.stride(0) >= n;
+}
+
+void run(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, const float* bias, bool accumulate) {
+  const Operand left = *operand_of(a), right = *operand_of(b);
+  const GemmArgs args{.a = left.data,
+                      .a_stride = left.stride,
+                      .a_transposed = left.transposed,
+                      .b = right.data,
+                      .b_stride = right.stride,
+                      .b_transposed = right.transposed,
+                      .c = raw<float>(c),
+                      .c_stride = c.stride(0),
+                      .k = a.size(1),
+                      .accumulate = accumulate,
+                      .bias = bias};
+  const std::int64_t m = c.size(0), n = c.size(1);
+  const Grid grid = plan_grid(m, right.transposed);
+  const auto kernel = GANTRY_ISA_SELECT(gemm);
+  at::parallel_for(0, grid.m * grid.n, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t part = begin; part < end; ++part) {
+      const std::int64_t row = part / grid.n, column = part % grid.n;
+      // Multiples of the tile of AVX-512, so that only the last part has incomplete ones.
+      kernel(args,
+             {cut(m, row, grid.m, 8), cut(m, row + 1, grid.m, 8), cut(n, column, grid.n, 48),
+              cut(n, column + 1, grid.n, 48)},
+             scratch());
+    }
+  });
+}
+
+}  // namespace
+
+bool gemm_applies(const at::Tensor& a, const at::Tensor& b) {
+  const auto fp32 = [](const at::Tensor& x) { return x.is_cpu() && x.scalar_type() == at::kFloat && x.dim() == 2; };
+  if (base::isa() == base::Isa::kScalar || !fp32(a) || !fp32(b)) return false;
+  const std::int64_t m = a.size(0), k = a.size(1), n = b.size(1);
+  if (b.size(0) != k) return false;  // at::mm has the message
+  return std::min({m, n, k}) >= kMinExtent && m * n >= kMinMultiplications / k && operand_of(a) && operand_of(b);
+}
+
+at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias) {
+  const bool plain_bias = !bias.defined() || (bias.dim() == 1 && bias.size(0) == b.size(1) && bias.is_contiguous() &&
+                                              bias.scalar_type() == at::kFloat);
+  if (!plain_bias || !gemm_applies(a, b)) return bias.defined() ? at::addmm(bias, a, b) : at::mm(a, b);
+  at::Tensor c = at::empty({a.size(0), b.size(1)}, a.options());
+  run(a, b, c, raw_const<float>(bias), false);
+  return c;
+}
+
+void matrix_product_out(at::Tensor c, const at::Tensor& a, const at::Tensor& b) {
+  if (gemm_applies(a, b) && fits(c, a.size(0), b.size(1))) return run(a, b, c, nullptr, false);
+  at::mm_out(c, a, b);
+}
+
+void add_matrix_product(tensor::GradientSlot& slot, const at::Tensor& a, const at::Tensor& b) {
+  if (!gemm_applies(a, b) || !fits(slot.gradient, a.size(0), b.size(1))) return accumulate_product(slot, a, b);
+  run(a, b, slot.gradient, nullptr, slot.written);
+  slot.written = true;
+}
+
+}  // namespace gantry::kernels
