@@ -13,6 +13,7 @@ constexpr double kFp32Bytes = 4;
 std::pair<int, int> GraphBuilder::rope(int q, int k) {
   GraphNode node = start(OpKind::kRope, "attention.rope");
   node.inputs = {q, k};
+  node.head_dim = config_.head_dim;
   node.vector_flops = node.backward_vector_flops = (elements(q) + elements(k)) * kRopeFlops;
   // Cosines and sines of half a head.
   const SymbolicSize table = SymbolicSize(Symbol::kSequence) * config_.head_dim * kFp32Bytes;
@@ -45,7 +46,7 @@ void GraphBuilder::attention_matrices(GraphNode& node) {
   const std::vector<SymbolicSize> shape = {Symbol::kBatch, per_rank(config_.num_heads), Symbol::kSequence, keys()};
   SymbolicSize scores = 1;
   for (const SymbolicSize& extent : shape) scores *= extent;
-  const SymbolicSize matrix_bytes = scores * options_.activation_bytes;
+  const SymbolicSize matrix_bytes = node.score_bytes = scores * options_.activation_bytes;
   node.bytes_read += matrix_bytes * 2;  // softmax and the second product
   node.bytes_written += matrix_bytes;   // the scores
   if (!training()) {
@@ -56,7 +57,10 @@ void GraphBuilder::attention_matrices(GraphNode& node) {
   node.workspace_bytes = matrix_bytes;               // scores, freed after the softmax
   node.backward_workspace_bytes = matrix_bytes * 2;  // gradients of probabilities and of scores
   node.saved.push_back(output(node, "probabilities", shape, options_.activation_bytes, false));
-  if (config_.attention_dropout <= 0) return;
+  if (config_.attention_dropout <= 0) {
+    attention_backward(node, matrix_bytes);
+    return;
+  }
   node.bytes_read += matrix_bytes;
   if (options_.attention == AttentionMemory::kStore) {
     node.saved.push_back(output(node, "dropped", shape, options_.activation_bytes, false));
@@ -65,11 +69,34 @@ void GraphBuilder::attention_matrices(GraphNode& node) {
     node.bytes_written += matrix_bytes;
   }
   save_mask(node, scores);
+  attention_backward(node, matrix_bytes);
+}
+
+void GraphBuilder::attention_backward(GraphNode& node, const SymbolicSize& matrix_bytes) const {
+  const int q = node.inputs[0];
+  const int k = node.inputs[1];
+  const int v = node.inputs[2];
+  const int probabilities = node.saved[3];
+  const bool drops = config_.attention_dropout > 0;
+  const bool keeps_dropped = drops && options_.attention == AttentionMemory::kStore;
+  // The gradient of what V was multiplied with; beside it the dropped probabilities, where they are made again.
+  BackwardStep second{{v}, {v, node.outputs[0]}, matrix_bytes * (drops && !keeps_dropped ? 2 : 1)};
+  if (keeps_dropped) second.frees.push_back(node.saved[4]);
+  BackwardStep softmax{{}, {probabilities}, matrix_bytes * 2};  // gradients of probabilities and of scores
+  const bool has_mask = node.saved.size() > (keeps_dropped ? 5U : 4U);
+  if (has_mask) {
+    const int mask = node.saved.back();
+    node.backward_steps = {second, {{}, {mask}, matrix_bytes * 2}, softmax};
+  } else {
+    node.backward_steps = {second, softmax};
+  }
+  node.backward_steps.push_back({{q, k}, {q, k}, matrix_bytes});
 }
 
 int GraphBuilder::attention(int q, int k, int v) {
   GraphNode node = start(OpKind::kAttention, "attention");
   node.inputs = {q, k, v};
+  node.head_dim = config_.head_dim;
   attention_products(node);
   const int y = result(node, {Symbol::kBatch, Symbol::kSequence, q_extent()});
   if (training()) node.saved = {q, k, v};
@@ -98,10 +125,11 @@ int GraphBuilder::head(int hidden, const std::vector<int>& weights, bool bias) {
   const SymbolicSize positions = training() || !config_.is_decoder() ? Symbol::kSequence : SymbolicSize(1);
   const SymbolicSize vocabulary = per_rank(config_.vocab_size);
   const int logits = result(node, {Symbol::kBatch, positions, vocabulary});
+  gather_input(node, hidden);
   node.matrix_flops = elements(logits) * config_.hidden_size * 2;
   node.backward_matrix_flops = node.matrix_flops * 2;
   if (bias) node.vector_flops = node.backward_vector_flops = elements(logits);
-  node.backward_all_reduce_bytes = bytes(hidden);
+  node.backward_all_reduce_bytes = whole_bytes(hidden);
   save_unless_regenerated(node, hidden);
   finish_node(std::move(node));
   return logits;
@@ -114,10 +142,10 @@ void GraphBuilder::loss(int logits, int labels) {
   node.backward_vector_flops = elements(logits) * 2;
   output(node, "", {1}, kFp32Bytes, true);
   const int log_probabilities =
-      output(node, "log_probabilities", {tokens(), per_rank(config_.vocab_size)}, kFp32Bytes, false);
+      output(node, "log_probabilities", {tokens(), per_rank(config_.vocab_size)}, options_.loss_bytes, false);
   node.saved = {log_probabilities, labels};
-  // Half-precision logits are widened first.
-  if (options_.activation_bytes < 4) node.workspace_bytes = elements(logits) * kFp32Bytes;
+  // Logits narrower than the loss are widened first.
+  if (options_.activation_bytes < options_.loss_bytes) node.workspace_bytes = elements(logits) * options_.loss_bytes;
   node.all_reduce_bytes = tokens() * (3 * kFp32Bytes);  // a row's maximum, sum of exponentials and target logit
   finish_node(std::move(node));
 }
@@ -136,9 +164,12 @@ void GraphBuilder::chunked_loss(int hidden, int labels, const std::vector<int>& 
   save_unless_regenerated(node, hidden);
   node.saved.push_back(labels);
   node.saved.push_back(output(node, "logsumexp", {tokens()}, kFp32Bytes, false));
-  node.workspace_bytes = node.backward_workspace_bytes = vocabulary * options_.loss_chunk_tokens * kFp32Bytes;
+  gather_input(node, hidden);
+  const SymbolicSize chunk = vocabulary * options_.loss_chunk_tokens * options_.loss_bytes;
+  node.workspace_bytes += chunk;
+  node.backward_workspace_bytes += chunk;
   node.all_reduce_bytes = tokens() * (3 * kFp32Bytes);
-  node.backward_all_reduce_bytes = bytes(hidden);
+  node.backward_all_reduce_bytes = whole_bytes(hidden);
   finish_node(std::move(node));
 }
 

@@ -118,7 +118,30 @@ void GraphBuilder::save_mask(GraphNode& node, const SymbolicSize& elements) {
 }
 
 void GraphBuilder::save_unless_regenerated(GraphNode& node, int x) const {
-  if (training() && !regenerated_[static_cast<std::size_t>(x)]) node.saved.push_back(x);
+  if (!regenerated_[static_cast<std::size_t>(x)]) {
+    if (training()) node.saved.push_back(x);
+  } else {
+    node.backward_workspace_bytes += bytes(x);
+  }
+}
+
+void GraphBuilder::gather_input(GraphNode& node, int x) const {
+  if (!options_.sequence_parallel) return;
+  const SymbolicSize whole = whole_bytes(x);
+  node.workspace_bytes += whole;
+  node.bytes_read += whole;
+  node.backward_workspace_bytes += whole * 2;
+  node.backward_bytes += whole * 2;
+  node.backward_all_gather_bytes = whole;
+}
+
+void GraphBuilder::scatter_result(GraphNode& node, int y) const {
+  if (!options_.sequence_parallel) return;
+  const SymbolicSize whole = whole_bytes(y);
+  node.workspace_bytes += whole;
+  node.bytes_written += whole;
+  node.backward_workspace_bytes += whole;
+  node.backward_bytes += whole;
 }
 
 void GraphBuilder::finish_node(GraphNode node) {
@@ -160,8 +183,9 @@ int GraphBuilder::embedding(const std::vector<int>& ids, std::vector<int> weight
   node.weights = std::move(weights);
   node.bytes_read = size * tables * options_.weight_bytes;
   node.vector_flops = size * (tables - 1);
-  const int y = result(node, {Symbol::kBatch, Symbol::kSequence, config_.hidden_size});
-  node.all_reduce_bytes = bytes(y);
+  const int y = result(node, {Symbol::kBatch, hidden_positions(), config_.hidden_size});
+  node.all_reduce_bytes = whole_bytes(y);
+  scatter_result(node, y);
   if (training()) node.saved = ids;
   finish_node(std::move(node));
   return y;
@@ -178,7 +202,9 @@ int GraphBuilder::norm(std::string_view name, int x, std::vector<int> weights) {
   if (training()) {
     const bool in_place = options_.norm == NormMemory::kInPlace;
     const int statistics = centred && !in_place ? 2 : 1;  // mean and 1/deviation, or the latter alone
-    node.saved = {in_place ? y : x, output(node, "statistics", {tokens(), statistics}, kStatisticBytes, false)};
+    node.saved = {in_place ? y : x,
+                  output(node, "statistics", {SymbolicSize(Symbol::kBatch) * hidden_positions(), statistics},
+                         kStatisticBytes, false)};
     if (options_.norm == NormMemory::kRecompute) {
       regenerated_[static_cast<std::size_t>(y)] = true;
       node.backward_vector_flops += node.vector_flops;
@@ -192,27 +218,36 @@ std::vector<int> GraphBuilder::linear(int x, const LinearSpec& spec) {
   GraphNode node = start(OpKind::kLinear, spec.name);
   node.inputs = {x};
   node.weights = spec.weights;
+  // A matrix that is not split works on the tokens that are here, a split one on all; rows add up to the former again.
+  const bool split = spec.split != Split::kNone;
+  const SymbolicSize positions = spec.split == Split::kColumns ? Symbol::kSequence : hidden_positions();
+  const SymbolicSize rows = split ? tokens() : SymbolicSize(Symbol::kBatch) * positions;
   for (const LinearPart& part : spec.parts) {
-    output(node, part.name, {Symbol::kBatch, Symbol::kSequence, part.extent}, options_.activation_bytes, true);
-    node.matrix_flops += tokens() * spec.in * part.extent * 2;
-    if (spec.bias) node.vector_flops += tokens() * part.extent;
+    output(node, part.name, {Symbol::kBatch, positions, part.extent}, options_.activation_bytes, true);
+    node.matrix_flops += rows * spec.in * part.extent * 2;
+    if (spec.bias) node.vector_flops += SymbolicSize(Symbol::kBatch) * positions * part.extent;
   }
   node.backward_matrix_flops = node.matrix_flops * 2;
   node.backward_vector_flops = node.vector_flops;
-  if (spec.split == Split::kRows) node.all_reduce_bytes = bytes(node.outputs[0]);
-  if (spec.split == Split::kColumns) node.backward_all_reduce_bytes = bytes(x);
+  if (spec.split == Split::kRows) {
+    node.all_reduce_bytes = whole_bytes(node.outputs[0]);
+    scatter_result(node, node.outputs[0]);
+  } else if (spec.split == Split::kColumns) {
+    node.backward_all_reduce_bytes = whole_bytes(x);
+    gather_input(node, x);
+  }
   save_unless_regenerated(node, x);
   const std::vector<int> outputs = node.outputs;
   finish_node(std::move(node));
   return outputs;
 }
 
-int GraphBuilder::activation(std::string_view name, int x, const SymbolicSize& width) {
+int GraphBuilder::activation(std::string_view name, int x) {
   GraphNode node = start(OpKind::kActivation, name);
   node.inputs = {x};
   node.vector_flops = elements(x) * activation_flops(config_.activation);
   node.backward_vector_flops = node.vector_flops * 2;
-  const int y = result(node, {Symbol::kBatch, Symbol::kSequence, width});
+  const int y = result(node, graph_.tensors_[static_cast<std::size_t>(x)].shape);
   if (training()) {
     const bool in_place = options_.activation == ActivationMemory::kInPlace;
     node.saved = {in_place ? y : x};

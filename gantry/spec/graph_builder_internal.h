@@ -52,7 +52,7 @@ class GraphBuilder {
   std::vector<int> linear(int x, const LinearSpec& spec);
   std::pair<int, int> rope(int q, int k);
   int attention(int q, int k, int v);
-  int activation(std::string_view name, int x, const SymbolicSize& width);
+  int activation(std::string_view name, int x);
   int gated_activation(std::string_view name, int gate, int up);
   int dropout(std::string_view name, int x);  // returns x itself where nothing is dropped
   int residual_add(std::string_view name, int x, int residual);
@@ -62,6 +62,18 @@ class GraphBuilder {
 
  private:
   SymbolicSize tokens() const { return SymbolicSize(Symbol::kBatch) * Symbol::kSequence; }
+  /// Tokens of a sequence that one rank holds between two tensor-parallel regions.
+  SymbolicSize hidden_positions() const {
+    return options_.sequence_parallel ? per_rank(Symbol::kSequence) : SymbolicSize(Symbol::kSequence);
+  }
+  /// Bytes of a hidden state of all tokens.
+  SymbolicSize whole_bytes(int tensor) const {
+    return options_.sequence_parallel ? bytes(tensor) * Symbol::kTensorParallel : bytes(tensor);
+  }
+  /// Sequence parallelism: the whole input that a column-parallel matrix reads, and its gradient before it is split.
+  void gather_input(GraphNode& node, int x) const;
+  /// Sequence parallelism: the whole result before its reduce-scatter, and its gathered gradient.
+  void scatter_result(GraphNode& node, int y) const;
   SymbolicSize keys() const;  ///< keys that a query sees at most
   SymbolicSize bytes(int tensor) const { return graph_.tensors_[static_cast<std::size_t>(tensor)].bytes; }
   SymbolicSize elements(int tensor) const;
@@ -84,6 +96,8 @@ class GraphBuilder {
 
   void attention_products(GraphNode& node) const;
   void attention_matrices(GraphNode& node);
+  /// Backward of attention that holds its matrices: the second product, dropout, the softmax, the first product.
+  void attention_backward(GraphNode& node, const SymbolicSize& matrix_bytes) const;
   int head(int hidden, const std::vector<int>& weights, bool bias);
   void loss(int logits, int labels);
   void chunked_loss(int hidden, int labels, const std::vector<int>& weights, bool bias);

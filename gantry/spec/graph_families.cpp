@@ -49,7 +49,7 @@ int mlp_block(GraphBuilder& graph, int x, std::vector<int> up, std::vector<int> 
                                       .parts = {{"", mlp_extent(config)}},
                                       .split = Split::kColumns,
                                       .bias = config.mlp_bias})[0];
-  return down_projection(graph, graph.activation("mlp.activation", hidden, mlp_extent(config)), std::move(down));
+  return down_projection(graph, graph.activation("mlp.activation", hidden), std::move(down));
 }
 
 int gated_mlp_block(GraphBuilder& graph, int x, std::vector<int> gate_up, std::vector<int> down) {
@@ -125,7 +125,7 @@ void build_bert(GraphBuilder& graph) {
                        .in = config.hidden_size,
                        .parts = {{"", config.hidden_size}},
                        .bias = true})[0];
-  x = graph.activation("head.activation", x, config.hidden_size);
+  x = graph.activation("head.activation", x);
   x = graph.norm("head.norm", x, graph.weights({"transform.LayerNorm.", "lm_head.layer_norm."}));
   auto head = config.tied_embeddings ? std::vector<int>{tables[0]} : graph.weights({"decoder.weight"});
   for (const int bias : graph.weights({"cls.predictions.bias", "lm_head.bias"})) head.push_back(bias);

@@ -64,6 +64,9 @@ OperatorGraph operator_graph(const ModelConfig& config, const GraphOptions& opti
   };
   check_bytes(options.activation_bytes, "activation_bytes");
   check_bytes(options.weight_bytes, "weight_bytes");
+  check_bytes(options.loss_bytes, "loss_bytes");
+  GANTRY_CHECK(!options.sequence_parallel || options.purpose == GraphPurpose::kTraining,
+               "operator graph: sequence_parallel is for training; leave it off for inference");
   GANTRY_CHECK(options.loss_chunk_tokens > 0, "operator graph: loss_chunk_tokens is {}, expected at least 1",
                options.loss_chunk_tokens);
   internal::GraphBuilder builder(config, options);

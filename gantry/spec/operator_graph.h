@@ -9,6 +9,10 @@
 //   are computed in full on every rank. A row-parallel linear and the split embedding end in an all-reduce; backward
 //   has one where a column-parallel linear begins. A collective's bytes are the size of the reduced tensor; with tp = 1
 //   it does not happen.
+// - With sequence parallelism (Megatron's; Korthikanti et al. 2022, section 4.2.2) norms, residuals and hidden dropout
+//   work on S/tp tokens of each sequence, and so large are the tensors between two parallel regions. A reduce-scatter
+//   and an all-gather take the place of each all-reduce and move the same bytes together, so all_reduce_bytes stays as
+//   it is; a column-parallel linear keeps its share of the input and gathers it once more in backward.
 // - A tensor is one storage; views and reshapes are neither nodes nor tensors. Parameters are not tensors of the graph:
 //   nodes name them by index into the tensor table. Neither are the rotary tables, which all layers share.
 // - Saved tensors are what autograd keeps from a node's forward to its backward. A tensor saved by several nodes is
@@ -94,7 +98,9 @@ struct GraphOptions {
   MaskMemory masks = MaskMemory::kByte;
   LossMemory loss = LossMemory::kStore;
   std::int64_t loss_chunk_tokens = 1024;  ///< tokens of a chunk of LossMemory::kChunked
+  int loss_bytes = 4;                     ///< of a log-probability; 2: the loss is computed in half precision
   bool kv_heads_repeated = false;         ///< tp exceeds num_kv_heads; see repeats_kv_heads()
+  bool sequence_parallel = false;         ///< training only; sizes hold for tp > 1
 };
 
 /// An edge of the graph, from its producer to every node that lists it as an input.
@@ -106,6 +112,13 @@ struct GraphTensor {
   bool has_gradient = true;  ///< false for ids, masks and statistics
 };
 
+/// A part of a node's backward, in order.
+struct BackwardStep {
+  std::vector<int> makes;        ///< inputs whose gradients it makes
+  std::vector<int> frees;        ///< saved tensors, and results (for their gradients), that no later step needs
+  SymbolicSize workspace_bytes;  ///< while it runs
+};
+
 struct GraphNode {
   OpKind kind = OpKind::kLinear;
   std::string name;                    ///< "layers.3.mlp.down"
@@ -114,18 +127,23 @@ struct GraphNode {
   std::vector<int> outputs;            ///< tensors made: results first, then masks and statistics kept for backward
   std::vector<int> saved;              ///< the inputs and outputs kept for backward
   std::vector<int> weights;            ///< indices into the tensor table
+  std::int64_t head_dim = 0;           ///< of attention and rotary positions
   SymbolicSize weight_elements;        ///< of `weights`, on one rank
   SymbolicSize matrix_flops;           ///< forward, of matrix products
   SymbolicSize vector_flops;           ///< forward, element-wise
   SymbolicSize backward_matrix_flops;  ///< including what a memory mode computes again
   SymbolicSize backward_vector_flops;
-  SymbolicSize bytes_read;                 ///< forward: inputs, weights, intermediates
-  SymbolicSize bytes_written;              ///< forward: outputs, intermediates
-  SymbolicSize backward_bytes;             ///< read and written: saved tensors, weights, all gradients
-  SymbolicSize workspace_bytes;            ///< forward, beyond inputs and outputs, free again at the end of the node
-  SymbolicSize backward_workspace_bytes;   ///< the same in backward, beyond saved tensors and gradients
+  SymbolicSize bytes_read;                ///< forward: inputs, weights, intermediates
+  SymbolicSize bytes_written;             ///< forward: outputs, intermediates
+  SymbolicSize backward_bytes;            ///< read and written: saved tensors, weights, all gradients
+  SymbolicSize workspace_bytes;           ///< forward, beyond inputs and outputs, free again at the end of the node
+  SymbolicSize backward_workspace_bytes;  ///< the same in backward, beyond saved tensors and gradients
+  /// Where the gradients are not made in one go: steps whose workspaces are within backward_workspace_bytes.
+  std::vector<BackwardStep> backward_steps;
+  SymbolicSize score_bytes;                ///< attention: one matrix of scores; zero for flash attention
   SymbolicSize all_reduce_bytes;           ///< zero where no collective follows
   SymbolicSize backward_all_reduce_bytes;  ///< of the gradient of the first input
+  SymbolicSize backward_all_gather_bytes;  ///< sequence parallelism: the first input, gathered again
 
   SymbolicSize forward_flops() const { return matrix_flops + vector_flops; }
 };
