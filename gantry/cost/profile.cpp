@@ -7,6 +7,7 @@
 #include "gantry/base/check.h"
 #include "gantry/base/env.h"
 #include "gantry/base/file.h"
+#include "gantry/base/hash.h"
 #include "gantry/cost/shipped_profiles.h"
 
 namespace gantry::cost {
@@ -90,13 +91,7 @@ const Factors& Profile::factors(int per_node, int nodes) const {
   return *shared;
 }
 
-std::string profile_hash(const Profile& profile) {
-  std::uint64_t hash = 14695981039346656037u;  // FNV-1a
-  for (const char character : profile_to_json(profile).dump()) {
-    hash = (hash ^ static_cast<unsigned char>(character)) * 1099511628211u;
-  }
-  return fmt::format("{:016x}", hash);
-}
+std::string profile_hash(const Profile& profile) { return base::content_hash(profile_to_json(profile).dump()); }
 
 std::vector<std::string> shipped_profile_names() {
   std::vector<std::string> names;

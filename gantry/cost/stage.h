@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gantry/cost/cluster.h"
@@ -17,6 +18,8 @@
 
 namespace gantry::cost {
 
+class SectionTable;
+
 /// Which terms the model has. `artifact()` is the released code of the paper; the defaults are Gantry's.
 struct CostOptions {
   OperatorRules rules;
@@ -26,18 +29,23 @@ struct CostOptions {
   bool chunked_loss = false;   ///< head and loss fused, a chunk of tokens at a time
   std::string dtype = "fp16";  ///< of weights, gradients and activations; masters and moments are fp32
   bool memory_margin = true;   ///< Mist's empirical factor on predicted peaks
+  /// The released code's readings where ours differ: no linear biases, untied embedding and head without final norm and
+  /// positions, rings sized by the largest section, the attention product's extra buffer, last layer checkpointed
+  /// first.
+  bool artifact_terms = false;
   static CostOptions artifact();
 };
 
 struct StageQuery {
   int layers = 1;
   int checkpointed = 0;
-  int warmup = 0;  ///< micro-batches whose activations are alive before the first backward, this one not counted
+  double warmup = 0;  ///< micro-batches whose activations are alive before the first backward, this one not counted
   bool first = true;
   bool last = true;
   Mesh mesh;
   Policy policy;
   int accumulation = 1;  ///< micro-batches an iteration (G)
+  int chunks = 1;        ///< model chunks of the stage (interleaved schedule): each sends its boundary tensors
 };
 
 struct StageCost {
@@ -56,7 +64,8 @@ struct StageCost {
 struct LayerStep {
   ChannelTimes alone_s{};
   double serial_s = 0;
-  int layer = -1;  ///< index within the stage; -1: embedding, head or an exposed transfer
+  int layer = -1;                   ///< index within the stage; -1: embedding, head or an exposed transfer
+  std::string_view name = "layer";  ///< "layer", "embedding", "head", "transfer", "optimizer"
 };
 
 /// The steps of a stage's phases in execution order; their seconds add up to t_s and d_s.
@@ -65,8 +74,9 @@ struct StagePhases {
   std::vector<LayerStep> forward;
   std::vector<LayerStep> backward;
   std::vector<LayerStep> backward_last;
-  double p2p_s = 0;                        ///< sending the boundary tensor to the next stage
-  double backward_share_of_weights = 0.5;  ///< share of backward seconds that only make weight gradients
+  Factors factors;               ///< interference between the channels
+  double p2p_s = 0;              ///< sending the boundary tensor to the next stage
+  double weight_gradient_s = 0;  ///< part of the backward's seconds that only makes gradients of weights
 };
 
 /// A named part of a stage's time or memory, for explanations.
@@ -85,6 +95,7 @@ class CostModel {
   CostModel(const spec::ModelConfig& model, std::int64_t sequence, const Profile& profile, const Cluster& cluster,
             const CostOptions& options);
   ~CostModel();
+  CostModel(CostModel&&) noexcept;
 
   StageCost price(const StageQuery& query) const;
   StagePhases phases(const StageQuery& query) const;
@@ -94,18 +105,18 @@ class CostModel {
 
   /// Whether tp divides heads, widths and vocabulary.
   bool divisible(int tensor_parallel) const;
-  double device_bytes() const;  ///< memory limit
+  double device_bytes() const;           ///< memory limit
+  double host_bytes_per_device() const;  ///< share of the node's host memory; infinite where it is not limited
   const CostOptions& options() const;
   const Profile& profile() const;
   const Cluster& cluster() const;
   const spec::ModelConfig& model() const;
   std::int64_t sequence() const;
 
-  /// What of a stage depends on mesh, policy and accumulation alone; see stage_tables.h.
-  struct Impl;
-  const Impl& impl() const { return *impl_; }
+  const SectionTable& sections() const;
 
  private:
+  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -1,0 +1,359 @@
+#include "gantry/plan/search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+
+#include "gantry/base/check.h"
+#include "gantry/base/timer.h"
+#include "gantry/plan/candidates.h"
+#include "gantry/plan/objective.h"
+#include "gantry/plan/plan_build.h"
+#include "gantry/plan/stage_pricing.h"
+#include "gantry/plan/verify.h"
+
+namespace gantry::plan {
+namespace {
+
+constexpr double kNever = std::numeric_limits<double>::infinity();
+
+bool power_of_two(std::int64_t value) { return (value & (value - 1)) == 0; }
+
+// Meshes that tile the cluster: parts of a node, or whole nodes.
+std::vector<cost::Mesh> meshes_of(const cost::Cluster& cluster) {
+  std::vector<cost::Mesh> meshes;
+  for (int devices = 1; devices <= cluster.devices_per_node; ++devices) {
+    if (cluster.devices_per_node % devices == 0) meshes.push_back({1, devices});
+  }
+  for (int nodes = 2; nodes <= cluster.nodes; ++nodes) {
+    if (cluster.nodes % nodes == 0) meshes.push_back({nodes, cluster.devices_per_node});
+  }
+  return meshes;
+}
+
+class Searcher {
+ public:
+  Searcher(const SearchInput& input, const SearchOptions& options, SearchResult& result)
+      : input_(input), options_(options), space_(options.space), result_(result), candidates_(options.best) {}
+
+  void run() {
+    const std::vector<int> accumulations = accumulation_candidates();
+    std::size_t done = 0;
+    const std::size_t total = accumulations.size() * space_.chunked_loss.size();
+    for (const bool chunked : space_.chunked_loss) {
+      cost::CostOptions cost = input_.cost;
+      cost.chunked_loss = cost.chunked_loss || chunked;
+      const cost::CostModel model(input_.model, input_.sequence, input_.profile, input_.cluster, cost);
+      for (const int accumulation : by_lower_bound(model, accumulations)) {
+        search_accumulation(model, accumulation);
+        if (options_.progress) options_.progress(static_cast<double>(++done) / static_cast<double>(total));
+      }
+      const cost::ProvenanceCount count = model.provenance();
+      for (std::size_t i = 0; i < count.operators.size(); ++i) result_.provenance.operators[i] += count.operators[i];
+      result_.provenance.estimated_links |= count.estimated_links;
+    }
+    result_.ranked = std::move(candidates_).ranked();
+  }
+
+ private:
+  std::vector<int> accumulation_candidates() const {
+    std::vector<int> list;
+    for (std::int64_t count = 1; count <= input_.global_batch; ++count) {
+      if (input_.global_batch % count != 0) continue;
+      if (space_.micro_batch_powers && !power_of_two(count)) continue;
+      list.push_back(static_cast<int>(count));
+    }
+    return list;
+  }
+
+  // Promising accumulations first, so that later ones are cut off by what was found.
+  std::vector<int> by_lower_bound(const cost::CostModel& model, const std::vector<int>& accumulations) {
+    std::vector<std::pair<double, int>> bounds;
+    for (const int accumulation : accumulations) bounds.emplace_back(lower_bound_s(model, accumulation), accumulation);
+    std::ranges::sort(bounds);
+    std::vector<int> order;
+    bounds_.clear();
+    for (const auto& [bound, accumulation] : bounds) {
+      if (bound == kNever) continue;
+      order.push_back(accumulation);
+      bounds_[accumulation] = bound;
+    }
+    return order;
+  }
+
+  // Work that no plan avoids, spread evenly over all devices.
+  double lower_bound_s(const cost::CostModel& model, int accumulation) const {
+    double least = kNever;
+    for (const cost::Policy& policy : stage_shapes(model, accumulation)) {
+      const cost::Section& block = section(model, policy).block;
+      const double seconds = block.forward_s + block.backward_s + block.tp_forward_s + block.tp_backward_s;
+      least = std::min(least, seconds * policy.data_parallel * policy.tensor_parallel);
+    }
+    return least * static_cast<double>(input_.model.num_layers) * accumulation / input_.cluster.devices();
+  }
+
+  static const cost::Sections& section(const cost::CostModel& model, const cost::Policy& policy) {
+    return model.sections().at({policy.micro_batch, policy.tensor_parallel, policy.mode, policy.sequence_parallel});
+  }
+
+  // Micro-batch, dp, tp, mode and sequence parallelism of every stage shape that an accumulation allows on some mesh.
+  std::vector<cost::Policy> stage_shapes(const cost::CostModel& model, int accumulation) const {
+    std::vector<cost::Policy> shapes;
+    for (const cost::Mesh& mesh : meshes_of(input_.cluster)) {
+      for (const int tp : space_.tensor_parallel) append_shapes(shapes, model, mesh, tp, accumulation);
+    }
+    return shapes;
+  }
+
+  void append_shapes(std::vector<cost::Policy>& shapes, const cost::CostModel& model, const cost::Mesh& mesh, int tp,
+                     int accumulation) const {
+    const std::int64_t samples = input_.global_batch / accumulation;
+    if (mesh.per_node % tp != 0 || !model.divisible(tp)) return;
+    const int dp = mesh.devices() / tp;
+    if (samples % dp != 0 || samples / dp > space_.max_micro_batch) return;
+    const int micro_batch = static_cast<int>(samples / dp);
+    if (space_.micro_batch_powers && !power_of_two(micro_batch)) return;
+    for (const cost::LayerMode mode : space_.modes) {
+      for (const bool sequence_parallel : space_.sequence_parallel) {
+        if (sequence_parallel && (tp == 1 || input_.sequence % tp != 0)) continue;
+        cost::Policy policy;
+        policy.micro_batch = micro_batch;
+        policy.data_parallel = dp;
+        policy.tensor_parallel = tp;
+        policy.mode = mode;
+        policy.sequence_parallel = sequence_parallel;
+        shapes.push_back(policy);
+      }
+    }
+  }
+
+  void search_accumulation(const cost::CostModel& model, int accumulation) {
+    if (bounds_[accumulation] >= candidates_.bound_s()) return;
+    const int layers = static_cast<int>(input_.model.num_layers);
+    const int devices = input_.cluster.devices();
+    for (int stages = 1; stages <= std::min({devices, layers, space_.max_stages}); ++stages) {
+      if (devices % stages == 0) search_uniform(model, accumulation, stages);
+    }
+    if (space_.mixed_stages && devices > 1) search_mixed(model, accumulation);
+  }
+
+  // Equal meshes and one tensor-parallel degree.
+  void search_uniform(const cost::CostModel& model, int accumulation, int stages) {
+    const int devices = input_.cluster.devices() / stages;
+    const cost::Cluster& cluster = input_.cluster;
+    cost::Mesh mesh{1, devices};
+    if (devices > cluster.devices_per_node) mesh = {devices / cluster.devices_per_node, cluster.devices_per_node};
+    if (mesh.devices() != devices) return;
+    const int layers = static_cast<int>(input_.model.num_layers);
+    for (const int tp : space_.tensor_parallel) {
+      std::vector<cost::Policy> shapes;
+      append_shapes(shapes, model, mesh, tp, accumulation);
+      if (shapes.empty()) continue;
+      for (const Schedule schedule : space_.schedules) {
+        if (stages == 1 && schedule != Schedule::kOneFOneB) continue;
+        for (const int chunks : schedule == Schedule::kInterleaved ? space_.chunks : std::vector<int>{1}) {
+          if (layers % (stages * chunks) != 0 && chunks > 1) continue;
+          if (chunks > 1 && accumulation % stages != 0) continue;
+          StageProblem problem = problem_for(accumulation, stages, schedule, chunks);
+          problem.layer_multiple = chunks;
+          if (space_.layer_window >= 0) {
+            const double mean = static_cast<double>(layers) / stages;
+            problem.least_layers = std::max(1, static_cast<int>(std::floor(mean)) - space_.layer_window);
+            problem.most_layers = static_cast<int>(std::ceil(mean)) + space_.layer_window;
+          }
+          solve(model, {mesh}, {shapes}, problem, schedule, chunks);
+        }
+      }
+    }
+  }
+
+  // Each stage has its own mesh and tensor-parallel degree; any number of stages.
+  void search_mixed(const cost::CostModel& model, int accumulation) {
+    std::vector<cost::Mesh> meshes;
+    std::vector<std::vector<cost::Policy>> shapes;
+    for (const cost::Mesh& mesh : meshes_of(input_.cluster)) {
+      std::vector<cost::Policy> of_mesh;
+      for (const int tp : space_.tensor_parallel) append_shapes(of_mesh, model, mesh, tp, accumulation);
+      if (of_mesh.empty()) continue;
+      meshes.push_back(mesh);
+      shapes.push_back(std::move(of_mesh));
+    }
+    if (meshes.empty()) return;
+    for (const Schedule schedule : space_.schedules) {
+      if (schedule == Schedule::kInterleaved) continue;  // its warm-up needs equal stages
+      solve(model, meshes, shapes, problem_for(accumulation, 0, schedule, 1), schedule, 1);
+    }
+  }
+
+  StageProblem problem_for(int accumulation, int stages, Schedule schedule, int chunks) const {
+    StageProblem problem;
+    problem.devices = input_.cluster.devices();
+    problem.accumulation = accumulation;
+    problem.stages = stages;
+    problem.most_layers = static_cast<int>(input_.model.num_layers);
+    problem.warmup = [=](int after) { return warmup_micro_batches(schedule, chunks, stages, after, accumulation); };
+    return problem;
+  }
+
+  SearchSpace space_for(int stages) const {
+    SearchSpace space = space_;
+    if (space_.zero_limits_pipeline && stages != 1) {
+      std::erase_if(space.zero, [](int zero) { return zero > 1; });
+      space.weights = space.gradients = space.optimizer = space.activations = {0};
+    }
+    return space;
+  }
+
+  void solve(const cost::CostModel& model, const std::vector<cost::Mesh>& meshes,
+             const std::vector<std::vector<cost::Policy>>& shapes, StageProblem problem, Schedule schedule,
+             int chunks) {
+    const SearchSpace space = space_for(problem.stages);
+    std::vector<StageFamily> families;
+    std::vector<int> mesh_devices;
+    double share = 1;
+    {
+      const base::ScopedSeconds timer(seconds_of("price_policies"));
+      for (std::size_t m = 0; m < meshes.size(); ++m) {
+        mesh_devices.push_back(meshes[m].devices());
+        for (const cost::Policy& shape : shapes[m]) {
+          families.emplace_back(model, space, static_cast<int>(m), meshes[m], shape, problem.accumulation, chunks,
+                                static_cast<int>(families.size()));
+          share = std::min(share, weight_gradient_share(model, shape));
+        }
+      }
+    }
+    const Objective objective = schedule_objective(schedule, chunks, problem.accumulation, share);
+    // All or nothing means the same for every stage: one search each.
+    const bool separate = space.checkpointing == Checkpointing::kAllOrNothing;
+    for (const bool all : separate ? std::vector<bool>{false, true} : std::vector<bool>{true}) {
+      problem.checkpoint_all = all;
+      problem.checkpoint_none = separate ? !all : space.checkpointing != Checkpointing::kAll;
+      problem.checkpoint_some = space.checkpointing == Checkpointing::kTuned;
+      solve_split(model, families, mesh_devices, problem, objective, schedule, chunks);
+    }
+  }
+
+  void solve_split(const cost::CostModel& model, std::vector<StageFamily>& families,
+                   const std::vector<int>& mesh_devices, StageProblem problem, const Objective& objective,
+                   Schedule schedule, int chunks) {
+    problem.bound_s = candidates_.bound_s();
+    const int layers = static_cast<int>(input_.model.num_layers);
+    const int most = problem.stages > 0 ? problem.stages : std::min({space_.max_stages, layers, problem.devices});
+    std::optional<PricedStages> priced;
+    {
+      const base::ScopedSeconds timer(seconds_of("price_stages"));
+      priced.emplace(price_stages(families, mesh_devices, layers, most, problem));
+      result_.stages_priced += priced->priced;
+    }
+    std::vector<InterStageResult> found;
+    {
+      const base::ScopedSeconds timer(seconds_of("inter_stage"));
+      InterStageOptions options;
+      options.stages = problem.stages;
+      options.incumbent_s = problem.bound_s;
+      found = inter_stage(priced->tables, problem.devices, objective, options);
+    }
+    for (const InterStageResult& result : found) {
+      TrainPlan plan = plan_skeleton(input_, model.options());
+      plan.accumulation = problem.accumulation;
+      plan.schedule = schedule;
+      plan.chunks = chunks;
+      append_stages(plan, result.stages, priced->choices, families);
+      evaluate(plan, model);
+      if (space_.refine_offload) {
+        const base::ScopedSeconds timer(seconds_of("refine_offload"));
+        refine_offload(plan, model);
+      }
+      candidates_.add(std::move(plan));
+    }
+  }
+
+  double& seconds_of(std::string_view pass) {
+    for (PassTime& time : result_.passes) {
+      if (time.name == pass) return time.seconds;
+    }
+    return result_.passes.emplace_back(std::string(pass), 0.0).seconds;
+  }
+
+  const SearchInput& input_;
+  const SearchOptions& options_;
+  const SearchSpace& space_;
+  SearchResult& result_;
+  Candidates candidates_;
+  std::map<int, double> bounds_;
+};
+
+void check_input(const SearchInput& input) {
+  GANTRY_CHECK(input.global_batch >= 1, "batch {} must be at least 1 sequence", input.global_batch);
+  GANTRY_CHECK(input.global_batch <= 1'000'000, "batch {} is above 1,000,000 sequences", input.global_batch);
+  GANTRY_CHECK(input.sequence >= 1 && input.sequence <= 10'000'000, "sequence length {} is not within 1 to 10,000,000",
+               input.sequence);
+}
+
+// The plan that needs the least memory beyond the devices': searched with ever more memory a device.
+std::vector<TrainPlan> least_bad(const SearchInput& input, const SearchOptions& options) {
+  SearchInput larger = input;
+  SearchOptions quick = options;
+  quick.best = 1;
+  quick.progress = {};
+  quick.space.refine_offload = false;
+  const double bytes = static_cast<double>(input.cluster.device_memory_bytes);
+  const auto attempt = [&](double factor) {
+    larger.cluster.device_memory_bytes = static_cast<std::uint64_t>(bytes * factor);
+    larger.cluster.host_memory_bytes = 0;
+    SearchResult result;
+    Searcher(larger, quick, result).run();
+    return std::move(result.ranked);
+  };
+  double enough = 1;
+  std::vector<TrainPlan> best;
+  while (best.empty() && enough < 1e6) best = attempt(enough *= 2);
+  double low = enough / 2;
+  for (int step = 0; step < 6 && !best.empty(); ++step) {
+    const double middle = (low + enough) / 2;
+    std::vector<TrainPlan> found = attempt(middle);
+    if (found.empty()) {
+      low = middle;
+    } else {
+      enough = middle;
+      best = std::move(found);
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+SearchResult search(const SearchInput& input, const SearchOptions& options, const Arbiter& arbiter) {
+  check_input(input);
+  SearchResult result;
+  Searcher(input, options, result).run();
+  if (!result.feasible()) {
+    result.least_bad = least_bad(input, options);
+    return result;
+  }
+  if (arbiter) {
+    const base::Timer timer;
+    std::vector<std::pair<double, TrainPlan>> judged;
+    for (TrainPlan& plan : result.ranked) {
+      const auto model = cost_model(input, plan);
+      const double seconds = arbiter(plan, *model);
+      judged.emplace_back(seconds, std::move(plan));
+    }
+    std::ranges::stable_sort(judged, {}, &std::pair<double, TrainPlan>::first);
+    result.ranked.clear();
+    for (auto& [seconds, plan] : judged) {
+      plan.predicted = PlanPrediction{seconds, static_cast<double>(plan.global_batch * plan.sequence) / seconds};
+      result.ranked.push_back(std::move(plan));
+    }
+    result.passes.push_back({"arbitrate", timer.seconds()});
+  }
+  for (TrainPlan& plan : result.ranked) {
+    assign_ranks(plan, input.cluster);
+    require_sound(plan, input.model, input.cluster);
+  }
+  return result;
+}
+
+}  // namespace gantry::plan

@@ -1,0 +1,163 @@
+#include "gantry/plan/space.h"
+
+#include <functional>
+#include <utility>
+
+#include "gantry/base/check.h"
+
+namespace gantry::plan {
+namespace {
+
+using cost::LayerMode;
+
+const std::vector<double> kCoarseRatios{0, .25, .375, .5, .75, 1};
+const std::vector<double> kFineRatios{0, .25, .375, .5, .625, .75, .875, 1};
+
+SearchSpace mist() {
+  SearchSpace space;
+  space.name = "mist";
+  space.zero = {1, 2, 3};
+  space.checkpointing = Checkpointing::kTuned;
+  space.weights = space.gradients = kCoarseRatios;
+  space.optimizer = space.activations = kFineRatios;
+  space.layer_window = 2;
+  return space;
+}
+
+SearchSpace full() {
+  SearchSpace space = mist();
+  space.name = "full";
+  space.zero = {0, 1, 2, 3};
+  space.max_micro_batch = 16;
+  space.micro_batch_powers = false;
+  space.modes = {LayerMode::kStore, LayerMode::kInPlace, LayerMode::kRecompute};
+  space.sequence_parallel = {false, true};
+  space.chunked_loss = {false, true};
+  space.mixed_stages = true;
+  space.layer_window = -1;
+  space.schedules = {Schedule::kOneFOneB, Schedule::kInterleaved, Schedule::kZeroBubble};
+  space.refine_offload = true;
+  return space;
+}
+
+SearchSpace deepspeed() {
+  SearchSpace space;
+  space.name = "deepspeed";
+  space.zero = {0, 1, 2, 3};
+  space.weights = space.optimizer = {0, 1};
+  space.gradients = {0, 1};
+  space.zero_limits_pipeline = true;
+  return space;
+}
+
+SearchSpace aceso() {
+  SearchSpace space;
+  space.name = "aceso";
+  space.zero = {0};
+  space.checkpointing = Checkpointing::kTuned;
+  space.mixed_stages = true;
+  space.layer_window = -1;
+  return space;
+}
+
+// A knob: its name, whether the space leaves a choice in it, and how to fix it.
+struct Knob {
+  const char* name;
+  std::function<bool(const SearchSpace&)> free;
+  std::function<void(SearchSpace&)> fix;
+};
+
+const std::vector<Knob>& knobs() {
+  static const std::vector<Knob> list{
+      {"tensor parallelism", [](const auto& s) { return s.tensor_parallel.size() > 1; },
+       [](auto& s) { s.tensor_parallel = {1}; }},
+      {"pipeline parallelism", [](const auto& s) { return s.max_stages > 1; }, [](auto& s) { s.max_stages = 1; }},
+      {"ZeRO-2/3", [](const auto& s) { return s.zero.back() > 1; }, [](auto& s) { s.zero = {1}; }},
+      {"checkpoint tuning", [](const auto& s) { return s.checkpointing == Checkpointing::kTuned; },
+       [](auto& s) { s.checkpointing = Checkpointing::kAllOrNothing; }},
+      {"optimizer offload", [](const auto& s) { return s.optimizer.size() > 1; }, [](auto& s) { s.optimizer = {0}; }},
+      {"activation offload", [](const auto& s) { return s.activations.size() > 1; },
+       [](auto& s) { s.activations = {0}; }},
+      {"gradient offload", [](const auto& s) { return s.gradients.size() > 1; },
+       [](auto& s) {
+         s.gradients = {0};
+         s.weights = {0};
+       }},
+      {"weight offload", [](const auto& s) { return s.weights.size() > 1; }, [](auto& s) { s.weights = {0}; }},
+      {"memory-saving layers", [](const auto& s) { return s.modes.size() > 1; },
+       [](auto& s) { s.modes = {LayerMode::kStore}; }},
+      {"chunked loss", [](const auto& s) { return s.chunked_loss.size() > 1; },
+       [](auto& s) { s.chunked_loss = {false}; }},
+      {"sequence parallelism", [](const auto& s) { return s.sequence_parallel.size() > 1; },
+       [](auto& s) { s.sequence_parallel = {false}; }},
+      {"mixed stages", [](const auto& s) { return s.mixed_stages; }, [](auto& s) { s.mixed_stages = false; }},
+      {"uneven layers", [](const auto& s) { return s.layer_window != 0; }, [](auto& s) { s.layer_window = 0; }},
+      {"other schedules", [](const auto& s) { return s.schedules.size() > 1; },
+       [](auto& s) { s.schedules = {Schedule::kOneFOneB}; }},
+  };
+  return list;
+}
+
+}  // namespace
+
+SearchSpace named_space(std::string_view name) {
+  if (name == "megatron") {
+    SearchSpace space;
+    space.name = "megatron";
+    return space;
+  }
+  if (name == "deepspeed") return deepspeed();
+  if (name == "aceso") return aceso();
+  if (name == "mist") return mist();
+  if (name == "full") return full();
+  base::fail_input("search space '{}' is not one of megatron, deepspeed, aceso, mist, full", name);
+}
+
+std::vector<SearchSpace> ablation_spaces() {
+  std::vector<SearchSpace> steps;
+  SearchSpace space;
+  const auto add = [&](const char* name) {
+    space.name = name;
+    steps.push_back(space);
+  };
+  space.checkpointing = Checkpointing::kAll;
+  add("parallelism");
+  space.zero = {1, 2, 3};
+  add("+ ZeRO-2/3");
+  space.checkpointing = Checkpointing::kTuned;
+  space.layer_window = 2;
+  add("+ checkpoint tuning");
+  space.optimizer = kFineRatios;
+  add("+ optimizer offload");
+  space.activations = kFineRatios;
+  add("+ activation offload");
+  space.gradients = kCoarseRatios;
+  add("+ gradient offload");
+  space.weights = kCoarseRatios;
+  add("+ weight offload");
+  space.modes = {LayerMode::kStore, LayerMode::kInPlace, LayerMode::kRecompute};
+  space.chunked_loss = {false, true};
+  add("+ memory-saving layers");
+  space = full();
+  add("full");
+  return steps;
+}
+
+std::vector<std::string> tunable_knobs(const SearchSpace& space) {
+  std::vector<std::string> names;
+  for (const Knob& knob : knobs()) {
+    if (knob.free(space)) names.emplace_back(knob.name);
+  }
+  return names;
+}
+
+SearchSpace without_knob(SearchSpace space, std::string_view name) {
+  for (const Knob& knob : knobs()) {
+    if (knob.name != name) continue;
+    knob.fix(space);
+    return space;
+  }
+  base::fail_input("'{}' is not a knob of the search", name);
+}
+
+}  // namespace gantry::plan

@@ -1,0 +1,143 @@
+#include "gantry/plan/stage_family.h"
+
+#include <algorithm>
+
+namespace gantry::plan {
+namespace {
+
+bool is_first(Role role) { return role == Role::kFirst || role == Role::kOnly; }
+bool is_last(Role role) { return role == Role::kLast || role == Role::kOnly; }
+
+}  // namespace
+
+bool Front::dominated(double t_s, double d_s) const {
+  if (t_s >= limit_s_) return true;
+  // Sorted by t, so d falls along the list: the last point with a t no larger has the least d among those.
+  const auto after = std::ranges::upper_bound(points_, t_s, {}, &FrontPoint::t_s);
+  return after != points_.begin() && std::prev(after)->d_s <= d_s;
+}
+
+void Front::insert(const FrontPoint& point) {
+  if (dominated(point.t_s, point.d_s)) return;
+  const auto at = std::ranges::lower_bound(points_, point.t_s, {}, &FrontPoint::t_s);
+  auto end = at;
+  while (end != points_.end() && end->d_s >= point.d_s) ++end;
+  points_.insert(points_.erase(at, end), point);
+}
+
+StageFamily::StageFamily(const cost::CostModel& model, const SearchSpace& space, int mesh, const cost::Mesh& shape,
+                         const cost::Policy& base, int accumulation, int chunks, int index)
+    : model_(model),
+      space_(space),
+      mesh_(mesh),
+      shape_(shape),
+      accumulation_(accumulation),
+      chunks_(chunks),
+      index_(index) {
+  const auto group = cost::data_parallel_group(shape, base);
+  factors_ = &model.profile().factors(group.per_node, group.nodes);
+  for (const int zero : space.zero) {
+    // Without data parallelism there is nothing to shard: all levels are alike.
+    if (base.data_parallel == 1 && zero != space.zero.front()) continue;
+    cost::Policy policy = base;
+    policy.zero = zero;
+    add_groups(policy);
+  }
+  std::ranges::stable_sort(groups_, {}, &Group::least_t_s);
+  if (!groups_.empty()) least_layer_s_ = groups_.front().least_t_s;
+}
+
+void StageFamily::add_groups(const cost::Policy& base) {
+  for (const double weights : space_.weights) {
+    for (const double gradients : space_.gradients) {
+      if (space_.weights_need_gradients && weights > 0 && gradients == 0) continue;
+      for (const double activations : space_.activations) {
+        Group group;
+        group.policy = base;
+        group.policy.weight_offload = weights;
+        group.policy.gradient_offload = gradients;
+        group.policy.activation_offload = activations;
+        group.parts = cost::stage_parts(model_.sections(), model_.profile(), model_.cluster(), model_.options(),
+                                        model_.model().tied_embeddings, shape_, group.policy, accumulation_);
+        group.seconds = cost::stage_seconds(group.parts, *factors_, model_.options());
+        group.first_forward.resize(space_.optimizer.size());
+        group.first_forward[0] = FirstForward{group.seconds.forward_first, group.seconds.post_gather_s};
+        group.optimizer_bytes = group.parts.memory.resident.optimizer;
+        group.least_t_s = group.seconds.forward.interior[0] + group.seconds.backward.interior[0];
+        groups_.push_back(std::move(group));
+      }
+    }
+  }
+}
+
+int StageFamily::least_optimizer_ratio(const Group& group, Role role, double warmup, int layers,
+                                       int checkpointed) const {
+  const bool first = is_first(role);
+  const bool last = is_last(role);
+  const auto& memory = group.parts.memory;
+  const double limit = model_.device_bytes();
+  const auto peaks = memory.peaks(layers, checkpointed, warmup, first, last);
+  const double host = model_.host_bytes_per_device() - memory.host_bytes(layers, checkpointed, warmup);
+  if (host < 0) return -1;
+  cost::Policy policy = group.policy;
+  const auto margin = [&] {
+    return cost::memory_margin(model_.model(), model_.sequence(), policy, first, last, model_.options());
+  };
+  if (std::max(peaks.forward, peaks.backward) * margin() <= limit) return 0;
+  policy.optimizer_offload = 1;
+  const double allowed = limit / margin();
+  const int count = static_cast<int>(space_.optimizer.size());
+  for (int i = 1; i < count; ++i) {
+    const double moved = space_.optimizer[static_cast<std::size_t>(i)] * group.optimizer_bytes;
+    if (peaks.forward - (layers - 1) * moved > allowed || peaks.backward - layers * moved > allowed) continue;
+    return layers * moved <= host ? i : -1;
+  }
+  return -1;
+}
+
+const StageFamily::FirstForward& StageFamily::first_forward(Group& group, int ratio) {
+  auto& cached = group.first_forward[static_cast<std::size_t>(ratio)];
+  if (!cached) {
+    cost::Policy policy = group.policy;
+    policy.optimizer_offload = space_.optimizer[static_cast<std::size_t>(ratio)];
+    cost::LayerWork work = group.parts.work;
+    cost::set_transfers(
+        work, model_.sections().at({policy.micro_batch, policy.tensor_parallel, policy.mode, policy.sequence_parallel}),
+        model_.profile(), model_.cluster(), model_.options(), policy);
+    cached =
+        FirstForward{cost::phase_seconds(work, cost::Phase::kForwardFirst, *factors_, model_.options().artifact_terms),
+                     cost::exposed_post_gather_s(work, group.parts.post)};
+  }
+  return *cached;
+}
+
+void StageFamily::add_points(Front& front, Role role, double warmup, int layers, int checkpointed) {
+  const bool first = is_first(role);
+  const bool last = is_last(role);
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    Group& group = groups_[i];
+    // Offloading optimizer states never makes a stage faster: with none the point is at its best.
+    cost::StageTime time = cost::stage_time(group.parts, group.seconds, model_.options(), layers, checkpointed, first,
+                                            last, accumulation_, chunks_);
+    if (front.dominated(time.t_s, time.d_s)) continue;
+    const int ratio = least_optimizer_ratio(group, role, warmup, layers, checkpointed);
+    if (ratio < 0) continue;
+    if (ratio > 0) {
+      const FirstForward& with = first_forward(group, ratio);
+      const FirstForward& without = *group.first_forward[0];
+      const double layers_s = with.layers.total(layers, checkpointed) - without.layers.total(layers, checkpointed);
+      const bool own_head = last && !(first && group.parts.tied);
+      if (own_head) time.d_s += with.post_gather_s - without.post_gather_s;
+      (accumulation_ > 1 ? time.d_s : time.t_s) += layers_s;
+    }
+    front.insert({time.t_s, time.d_s, {index_, static_cast<int>(i), ratio, checkpointed}});
+  }
+}
+
+cost::Policy StageFamily::policy(const PolicyChoice& choice) const {
+  cost::Policy policy = groups_[static_cast<std::size_t>(choice.group)].policy;
+  policy.optimizer_offload = space_.optimizer[static_cast<std::size_t>(choice.optimizer)];
+  return policy;
+}
+
+}  // namespace gantry::plan
