@@ -43,12 +43,14 @@ struct Grid {
   std::int64_t m, n;
 };
 
-// Each part packs the B of its columns once more, so a part should have many rows: a transposed B is dearer to pack.
-// Parts side by side write neighbouring cache lines, which is why rows are cut first.
-Grid plan_grid(std::int64_t m, bool b_transposed) {
+// Each part packs the A of its rows and the B of its columns. B costs more, so wide products are cut by columns. Narrow
+// ones are cut by rows: there, parts side by side write cache lines so close that prefetching takes them from each
+// other. Parts with few rows would not repay packing B, above all a transposed one.
+Grid plan_grid(std::int64_t m, std::int64_t n, bool b_transposed) {
+  constexpr std::int64_t kWide = 1024;
   const std::int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-  const std::int64_t most = std::max<std::int64_t>(1, m / (b_transposed ? 224 : 192));
-  std::int64_t rows = std::min(threads, most);
+  if (n >= threads * kWide) return {1, threads};
+  std::int64_t rows = std::clamp<std::int64_t>(m / (b_transposed ? 224 : 192), 1, threads);
   while (threads % rows != 0) --rows;
   return {rows, threads / rows};
 }
@@ -77,7 +79,7 @@ void run(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, const fl
                       .accumulate = accumulate,
                       .bias = bias};
   const std::int64_t m = c.size(0), n = c.size(1);
-  const Grid grid = plan_grid(m, right.transposed);
+  const Grid grid = plan_grid(m, n, right.transposed);
   const auto kernel = GANTRY_ISA_SELECT(gemm);
   at::parallel_for(0, grid.m * grid.n, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t part = begin; part < end; ++part) {
