@@ -104,6 +104,20 @@ TEST(OpPricing, OperatorsHaveTheSizesOfOneRank) {
           "loss: mean 2048", "loss: cast 2048 32064"}));
 }
 
+TEST(OpPricing, SequenceParallelismSplitsWhatLiesBetweenProducts) {
+  const auto all = graph_of("gpt-1.3b");
+  const auto split = graph_of("gpt-1.3b", {.sequence_parallel = true});
+  ASSERT_EQ(all.nodes().size(), split.nodes().size());
+  for (std::size_t i = 0; i < all.nodes().size(); ++i) {
+    const spec::GraphNode& node = all.nodes()[i];
+    const auto whole = operators_of(all, node, sizes(2, 1024, 4), false);
+    const auto shares = operators_of(split, split.nodes()[i], sizes(2, 1024, 4), false);
+    ASSERT_EQ(whole.size(), shares.size());
+    const bool between = node.kind == spec::OpKind::kNorm || node.kind == spec::OpKind::kResidualAdd;
+    EXPECT_EQ(shares[0].sizes[0] * (between ? 4 : 1), whole[0].sizes[0]) << node.name;
+  }
+}
+
 TEST(OpPricing, UnevenTensorParallelismIsRefused) {
   const Profile profile = load_profile("l4");
   const OperatorPricer pricer(profile, "fp16", {});
