@@ -16,9 +16,9 @@ namespace {
 
 using testing::contains;
 using testing::message_of;
-using testing::put;
-using testing::slurp;
+using testing::read_raw;
 using testing::TemporaryFolder;
+using testing::write_raw;
 
 /// Runs `body` in a child process; its return value becomes the exit code.
 template <class Body>
@@ -32,13 +32,13 @@ int run_in_child(Body&& body) {
 
 TEST(MappedFile, ShowsTheBytesAndMoves) {
   const TemporaryFolder folder;
-  put(folder / "a", "hello");
+  write_raw(folder / "a", "hello");
   MappedFile first(folder / "a");
   EXPECT_EQ(first.text(), "hello");
   MappedFile second(std::move(first));
   EXPECT_EQ(second.text(), "hello");
   EXPECT_TRUE(first.bytes().empty());  // NOLINT(bugprone-use-after-move): the moved-from state is promised
-  put(folder / "b", "other");
+  write_raw(folder / "b", "other");
   second = MappedFile(folder / "b");
   EXPECT_EQ(second.text(), "other");
   EXPECT_EQ(second.path(), folder / "b");
@@ -46,7 +46,7 @@ TEST(MappedFile, ShowsTheBytesAndMoves) {
 
 TEST(MappedFile, EmptyFileIsAnEmptySpan) {
   const TemporaryFolder folder;
-  put(folder / "empty", "");
+  write_raw(folder / "empty", "");
   EXPECT_TRUE(MappedFile(folder / "empty").bytes().empty());
 }
 
@@ -61,33 +61,33 @@ TEST(MappedFile, RefusesMissingFilesAndFoldersByName) {
 
 TEST(ReadTextFile, RefusesMoreThanTheLimit) {
   const TemporaryFolder folder;
-  put(folder / "a", "12345");
+  write_raw(folder / "a", "12345");
   EXPECT_EQ(read_text_file(folder / "a", 5), "12345");
   EXPECT_TRUE(contains(message_of<InputError>([&] { read_text_file(folder / "a", 4); }), "5 bytes, more than the 4"));
 }
 
 TEST(AtomicFile, CommitReplacesAndLeavesNothingBehind) {
   const TemporaryFolder folder;
-  put(folder / "a", "old");
+  write_raw(folder / "a", "old");
   AtomicFile file(folder / "a");
   file.write("ne");
   file.write("w");
   EXPECT_EQ(file.size(), 3u);
-  EXPECT_EQ(slurp(folder / "a"), "old");
+  EXPECT_EQ(read_raw(folder / "a"), "old");
   file.commit();
-  EXPECT_EQ(slurp(folder / "a"), "new");
+  EXPECT_EQ(read_raw(folder / "a"), "new");
   EXPECT_EQ(folder.entries(), 1);
 }
 
 TEST(AtomicFile, UncommittedWriterKeepsTheOldFileAndRemovesItsOwn) {
   const TemporaryFolder folder;
-  put(folder / "a", "old");
+  write_raw(folder / "a", "old");
   {
     AtomicFile file(folder / "a");
     file.write("half");
     EXPECT_EQ(folder.entries(), 2);
   }
-  EXPECT_EQ(slurp(folder / "a"), "old");
+  EXPECT_EQ(read_raw(folder / "a"), "old");
   EXPECT_EQ(folder.entries(), 1);
 }
 
@@ -98,16 +98,16 @@ TEST(AtomicFile, TwoWritersOfOneFileDoNotMix) {
   first.write("first");
   second.write("second, longer");
   first.commit();
-  EXPECT_EQ(slurp(folder / "a"), "first");
+  EXPECT_EQ(read_raw(folder / "a"), "first");
   second.commit();
-  EXPECT_EQ(slurp(folder / "a"), "second, longer");
+  EXPECT_EQ(read_raw(folder / "a"), "second, longer");
   EXPECT_EQ(folder.entries(), 1);
 }
 
 // A file size limit stands in for a full disk: write() fails in the middle in the same way (EFBIG for ENOSPC).
 TEST(AtomicFile, FullDiskIsAnErrorAndTheOldFileSurvives) {
   const TemporaryFolder folder;
-  put(folder / "a", "old");
+  write_raw(folder / "a", "old");
   const int code = run_in_child([&] {
     ::signal(SIGXFSZ, SIG_IGN);
     const rlimit limit{64 << 10, 64 << 10};
@@ -123,13 +123,13 @@ TEST(AtomicFile, FullDiskIsAnErrorAndTheOldFileSurvives) {
     return 13;
   });
   EXPECT_EQ(code, 0);
-  EXPECT_EQ(slurp(folder / "a"), "old");
+  EXPECT_EQ(read_raw(folder / "a"), "old");
   EXPECT_EQ(folder.entries(), 1);
 }
 
 TEST(AtomicFile, KilledWriterLeavesTheOldFile) {
   const TemporaryFolder folder;
-  put(folder / "a", "old");
+  write_raw(folder / "a", "old");
   const int code = run_in_child([&] {
     AtomicFile file(folder / "a");
     file.write("half");
@@ -137,13 +137,13 @@ TEST(AtomicFile, KilledWriterLeavesTheOldFile) {
     return 0;
   });
   EXPECT_EQ(code, 128 + SIGKILL);
-  EXPECT_EQ(slurp(folder / "a"), "old");
+  EXPECT_EQ(read_raw(folder / "a"), "old");
 }
 
 TEST(AtomicFile, UnwritableFolderIsNamed) {
   // Permissions do not stop root, so the folder here is a regular file and then one of the kernel's own.
   const TemporaryFolder folder;
-  put(folder / "plain", "");
+  write_raw(folder / "plain", "");
   const auto below = folder / "plain/child";
   EXPECT_EQ(message_of<Error>([&] { AtomicFile file(below); }),
             below.string() + ": cannot write: Not a directory. Choose a folder that exists and that you may write to");
@@ -165,7 +165,7 @@ TEST(MakeDirectories, MakesParentsAndNamesWhatItCannotMake) {
   make_directories(folder / "a/b/c");
   make_directories(folder / "a/b/c");
   EXPECT_TRUE(std::filesystem::is_directory(folder / "a/b/c"));
-  put(folder / "plain", "");
+  write_raw(folder / "plain", "");
   const auto below = folder / "plain/child";
   EXPECT_TRUE(
       contains(message_of<Error>([&] { make_directories(below); }), below.string() + ": cannot make this folder"));

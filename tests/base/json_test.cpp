@@ -36,7 +36,7 @@ TEST(Json, MalformedTextNamesTheSource) {
 
 TEST(Json, ReadsFilesUpToTheLimit) {
   const testing::TemporaryFolder folder;
-  testing::put(folder / "a.json", R"({"a": 1})");
+  testing::write_raw(folder / "a.json", R"({"a": 1})");
   EXPECT_EQ(read_json_file(folder / "a.json")["a"], 1);
   EXPECT_TRUE(contains(message_of<InputError>([&] { read_json_file(folder / "a.json", 4); }), "more than the 4"));
 }

@@ -9,37 +9,21 @@
 #include "gantry/base/json.h"
 #include "gantry/text/byte_map.h"
 #include "gantry/text/tokenizer.h"
+#include "tests/test_support.h"
 
 namespace gantry::text {
 
 inline constexpr std::int32_t kEos = 257;
 
-/// A folder under the system's temporary folder, removed at the end.
-class TemporaryFolder {
+class TemporaryFolder : public tests::TemporaryFolder {
  public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "gantry-text-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
-    path_ = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-  const std::filesystem::path& path() const { return path_; }
   /// Writes a file below the folder and returns its path.
   std::string write(const std::string& name, std::string_view text) const {
-    std::filesystem::create_directories((path_ / name).parent_path());
-    base::write_file_atomically(path_ / name, text);
-    return (path_ / name).string();
+    const std::filesystem::path file = path() / name;
+    std::filesystem::create_directories(file.parent_path());
+    base::write_file_atomically(file, text);
+    return file.string();
   }
-
- private:
-  std::filesystem::path path_;
 };
 
 inline std::unique_ptr<Tokenizer> byte_tokenizer(const std::string& chat_template = "", int extra_tokens = 0) {
