@@ -7,6 +7,7 @@
 #include "gantry/base/check.h"
 #include "gantry/formats/gguf.h"
 #include "gantry/spec/config.h"
+#include "gantry/spec/config_internal.h"
 #include "gantry/spec/rope.h"
 
 namespace gantry::spec {
@@ -46,6 +47,25 @@ class Metadata {
   const GgufFile& file_;
   std::string prefix_;
 };
+
+internal::FieldNames field_names(const Metadata& data, Family family) {
+  internal::FieldNames names = internal::hf_names(family);
+  names.vocab_size = data.has("vocab_size") ? data.key("vocab_size") : "the number of tokenizer.ggml.tokens";
+  names.hidden_size = data.key("embedding_length");
+  names.num_layers = data.key("block_count");
+  names.num_heads = data.key("attention.head_count");
+  names.num_kv_heads = data.key("attention.head_count_kv");
+  names.head_dim = data.has("attention.key_length") ? data.key("attention.key_length")
+                                                    : fmt::format("{} / {}", names.hidden_size, names.num_heads);
+  names.intermediate_size = data.key("feed_forward_length");
+  names.max_positions = data.key("context_length");
+  names.type_vocab_size = data.key("token_type_count");
+  names.norm_eps =
+      data.key(family == Family::kLlama ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon");
+  names.rope_theta = data.key("rope.freq_base");
+  names.rope_factor = data.key(data.has("rope.scaling.factor") ? "rope.scaling.factor" : "rope.scale_linear");
+  return names;
+}
 
 bool has_tensor(const GgufFile& file, std::string_view name) { return file.find(name) != nullptr; }
 
@@ -96,7 +116,8 @@ RopeType rope_type(const std::string& name, std::string_view source) {
 
 // Llama 3.1 files carry no parameters, only the divisors that follow from them. The released models share all of them
 // but the factor, which is the divisor of the lowest frequency.
-void read_rope_divisors(ModelConfig& config, const GgufFile& file) {
+void read_rope_divisors(ModelConfig& config, const Metadata& data) {
+  const GgufFile& file = data.file();
   const formats::GgufTensor* tensor = file.find("rope_freqs.weight");
   if (tensor == nullptr) return;
   const std::string& source = file.source();
@@ -109,7 +130,9 @@ void read_rope_divisors(ModelConfig& config, const GgufFile& file) {
   config.rope.type = RopeType::kLlama3;
   config.rope.factor = divisors.back();
   config.rope.original_max_positions = 8192;
-  validate(config, source);
+  internal::FieldNames names = field_names(data, config.family);
+  names.rope_factor = "the last divisor of 'rope_freqs.weight'";
+  internal::validate_fields(config, source, names);
   const auto scaled = rope_frequencies(config, config.max_positions).inverse;
   const auto unscaled = rope_frequencies(plain, config.max_positions).inverse;
   for (std::size_t i = 0; i < divisors.size(); ++i) {
@@ -144,7 +167,7 @@ void read_rope(ModelConfig& config, const Metadata& data) {
         data.number("rope.scaling.attn_factor", 1.0) * data.number("rope.scaling.yarn_attn_factor", 1.0);
     if (extra != 1.0 && rope.factor > 0) rope.attention_factor = extra * (1.0 + 0.1 * std::log(rope.factor));
   }
-  read_rope_divisors(config, data.file());
+  read_rope_divisors(config, data);
 }
 
 void read_llama(ModelConfig& config, const Metadata& data) {
@@ -204,7 +227,7 @@ ModelConfig config_from_gguf(const formats::GgufFile& file) {
   } else {
     read_llama(config, data);
   }
-  validate(config, file.source());
+  internal::validate_fields(config, file.source(), field_names(data, config.family));
   return config;
 }
 

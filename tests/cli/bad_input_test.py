@@ -103,11 +103,11 @@ class BadInputTest(ProgramTest):
     def test_configurations_that_make_no_model(self):
         cases = [({"model_type": "rnn"}, "rnn"), ({"hidden_size": None}, "hidden_size"), ({"hidden_size": -64}, "hidden_size"),
                  ({"hidden_size": 10**15}, "hidden_size"), ({"hidden_size": "64"}, "hidden_size"),
-                 ({"hidden_size": 66}, ""), ({"num_hidden_layers": 10**12}, "num_layers"),
-                 ({"num_attention_heads": 0}, "num_heads"), ({"num_key_value_heads": 3}, "3 key/value heads"),
+                 ({"hidden_size": 66}, ""), ({"num_hidden_layers": 10**12}, "num_hidden_layers"),
+                 ({"num_attention_heads": 0}, "num_attention_heads"), ({"num_key_value_heads": 3}, "num_key_value_heads 3"),
                  ({"vocab_size": 10**18}, "vocab_size"), ({"rms_norm_eps": "NaN"}, "rms_norm_eps"),
-                 ({"rope_theta": 0}, "rope theta"), ({"hidden_act": "step"}, "step"),
-                 ({"max_position_embeddings": 0}, "max_positions")]
+                 ({"rope_theta": 0}, "rope_theta"), ({"hidden_act": "step"}, "step"),
+                 ({"max_position_embeddings": 0}, "max_position_embeddings")]
         for change, name in cases:
             with self.subTest(change=change):
                 model = self.copy_model()

@@ -207,24 +207,25 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(
         BadField{R"("hidden_size": -64)", "c.json: hidden_size is -64, expected 1 to 1048576"},
         BadField{R"("hidden_size": 9223372036854775807)", "hidden_size is 9223372036854775807"},
-        BadField{R"("vocab_size": 0)", "vocab_size is 0"}, BadField{R"("num_hidden_layers": 1000000)", "num_layers is"},
-        BadField{R"("num_attention_heads": 0)", "num_heads is 0"},
-        BadField{R"("num_key_value_heads": 3)", "8 heads cannot share 3 key/value heads evenly"},
-        BadField{R"("head_dim": 7)", "head_dim 7 must be even"},
+        BadField{R"("vocab_size": 0)", "vocab_size is 0"},
+        BadField{R"("num_hidden_layers": 1000000)", "num_hidden_layers is 1000000, expected 1 to 16384"},
+        BadField{R"("num_attention_heads": 0)", "num_attention_heads is 0"},
+        BadField{R"("num_key_value_heads": 3)", "num_attention_heads 8 is not a multiple of num_key_value_heads 3"},
+        BadField{R"("head_dim": 7)", "head_dim (or hidden_size / num_attention_heads) is 7, which must be even"},
         BadField{R"("intermediate_size": 99999999999)", "intermediate_size is 99999999999"},
-        BadField{R"("max_position_embeddings": -1)", "max_positions is -1"},
+        BadField{R"("max_position_embeddings": -1)", "max_position_embeddings is -1"},
         BadField{R"("hidden_size": 1048576, "head_dim": 64, "intermediate_size": 16777216, "num_hidden_layers": 16384)",
                  "more than is plausible"},
-        BadField{R"("rms_norm_eps": -1.0)", "norm epsilon -1 is outside"},
+        BadField{R"("rms_norm_eps": -1.0)", "rms_norm_eps is -1"},
         BadField{R"("hidden_act": "tanhshrink")", "activation 'tanhshrink' is not one of silu"},
-        BadField{R"("attention_dropout": 1.5)", "attention dropout is 1.5"},
+        BadField{R"("attention_dropout": 1.5)", "attention_dropout is 1.5"},
         BadField{R"("initializer_range": -0.1)", "initializer_range is -0.1"},
         BadField{R"("bos_token_id": 4294967296)", "bos_token_id 4294967296 is not a token"},
         BadField{R"("eos_token_id": [1, "x"])", "'eos_token_id' has the wrong type"},
-        BadField{R"("rope_theta": 0)", "rope theta 0 is outside"},
+        BadField{R"("rope_theta": 0)", "rope_theta is 0"},
         BadField{R"("rope_scaling": 4)", "'rope_scaling' must be an object, found number"},
         BadField{R"("rope_scaling": {"rope_type": "longrope"})", "rope type 'longrope' is not one of default, linear"},
-        BadField{R"("rope_scaling": {"rope_type": "linear", "factor": 0})", "rope factor 0 is outside"},
+        BadField{R"("rope_scaling": {"rope_type": "linear", "factor": 0})", "rope_scaling factor is 0"},
         BadField{R"("rope_scaling": {"rope_type": "llama3", "low_freq_factor": 4, "high_freq_factor": 4})",
                  "rope high_freq_factor 4 must be above low_freq_factor 4"},
         BadField{R"("rope_scaling": {"rope_type": "yarn", "beta_fast": 1, "beta_slow": 2})", "rope beta_fast 1 must"},
@@ -236,7 +237,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(ConfigHf, RefusesVariantsOfGpt2AndBertThatItCannotRun) {
   const std::string gpt2 = R"({"model_type": "gpt2", "vocab_size": 320, "n_embd": 64, "n_layer": 2)";
-  EXPECT_MENTIONS(parse_error(gpt2 + R"(, "n_head": 5})"), "5 heads of 12 do not make hidden size 64");
+  EXPECT_MENTIONS(parse_error(gpt2 + R"(, "n_head": 5})"), "n_embd 64 is not a multiple of n_head 5");
   EXPECT_MENTIONS(parse_error(gpt2 + R"(, "n_head": 4, "scale_attn_by_inverse_layer_idx": true})"), "layer-scaled");
   const std::string bert = R"({"model_type": "bert", "vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 2,
     "num_attention_heads": 4, "intermediate_size": 64)";
@@ -246,6 +247,22 @@ TEST(ConfigHf, RefusesVariantsOfGpt2AndBertThatItCannotRun) {
   const std::string roberta = R"({"model_type": "roberta", "vocab_size": 320, "hidden_size": 64,
     "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "pad_token_id": )";
   EXPECT_MENTIONS(parse_error(roberta + "9223372036854775807}"), "leaves no position of 512");
+}
+
+TEST(ConfigHf, SizesAreCalledAsTheFamilyCallsThem) {
+  const std::string gpt2 = R"({"model_type": "gpt2", "vocab_size": 320, "n_embd": 64, "n_head": 4, "n_layer": 2, )";
+  for (const char* field :
+       {"n_embd", "n_layer", "n_head", "n_inner", "n_positions", "resid_pdrop", "attn_pdrop", "layer_norm_epsilon"}) {
+    const std::string again = gpt2.substr(0, gpt2.size() - 2) + fmt::format(R"(, "{}": -3}})", field);
+    EXPECT_MENTIONS(parse_error(again), fmt::format("{} is -3", field));
+  }
+  const std::string bert = R"({"model_type": "bert", "vocab_size": 320, "hidden_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "intermediate_size": 64)";
+  for (const char* field : {"num_hidden_layers", "max_position_embeddings", "hidden_dropout_prob",
+                            "attention_probs_dropout_prob", "layer_norm_eps"}) {
+    EXPECT_MENTIONS(parse_error(bert + fmt::format(R"(, "{}": -3}})", field)), fmt::format("{} is -3", field));
+  }
+  EXPECT_MENTIONS(parse_error(bert + R"(, "num_attention_heads": 128})"), "hidden_size / num_attention_heads is 0");
 }
 
 TEST(ConfigHf, NamesAMissingFile) {
