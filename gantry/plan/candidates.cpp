@@ -16,6 +16,8 @@ std::string shape_of(const TrainPlan& plan) {
   return shape;
 }
 
+constexpr double kNear = .01;
+
 double seconds(const TrainPlan& plan) { return plan.predicted->iteration_s; }
 
 }  // namespace
@@ -33,7 +35,8 @@ void Candidates::add(TrainPlan plan) {
 }
 
 double Candidates::bound_s() const {
-  return entries_.size() < keep_ ? std::numeric_limits<double>::infinity() : seconds(entries_.back().plan);
+  if (entries_.size() < keep_) return best_s() * (1 + kNear);
+  return std::min(seconds(entries_.back().plan), best_s() * (1 + kNear));
 }
 
 double Candidates::best_s() const {

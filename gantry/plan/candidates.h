@@ -12,7 +12,7 @@ class Candidates {
   explicit Candidates(int keep) : keep_(static_cast<std::size_t>(keep)) {}
   /// A plan with its predicted iteration.
   void add(TrainPlan plan);
-  /// What a new plan must beat to be kept.
+  /// What a new plan must beat to be of interest: 1.01 of the best, or the last one kept.
   double bound_s() const;
   double best_s() const;
   std::vector<TrainPlan> ranked() &&;

@@ -24,11 +24,11 @@ TrainPlan plan_skeleton(const SearchInput& input, const cost::CostOptions& cost)
 }
 
 void append_stages(TrainPlan& plan, const std::vector<StageChoice>& stages, const std::vector<PolicyChoice>& choices,
-                   const std::vector<StageFamily>& families) {
+                   const std::vector<MeshFamily>& families) {
   int first_layer = 0;
   for (const StageChoice& choice : stages) {
     const PolicyChoice& policy = choices[static_cast<std::size_t>(choice.point.choice)];
-    const StageFamily& family = families[static_cast<std::size_t>(policy.family)];
+    const StageFamily& family = *families[static_cast<std::size_t>(policy.family)].family;
     Stage stage;
     stage.first_layer = first_layer;
     stage.layers = choice.layers;

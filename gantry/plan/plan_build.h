@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "gantry/plan/search.h"
-#include "gantry/plan/stage_family.h"
+#include "gantry/plan/stage_pricing.h"
 
 namespace gantry::plan {
 
@@ -14,6 +14,6 @@ std::string model_hash(const spec::ModelConfig& model);
 TrainPlan plan_skeleton(const SearchInput& input, const cost::CostOptions& cost);
 
 void append_stages(TrainPlan& plan, const std::vector<StageChoice>& stages, const std::vector<PolicyChoice>& choices,
-                   const std::vector<StageFamily>& families);
+                   const std::vector<MeshFamily>& families);
 
 }  // namespace gantry::plan

@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
+#include <memory>
 #include <optional>
+#include <tuple>
 
 #include "gantry/base/check.h"
 #include "gantry/base/timer.h"
@@ -35,21 +38,45 @@ std::vector<cost::Mesh> meshes_of(const cost::Cluster& cluster) {
 class Searcher {
  public:
   Searcher(const SearchInput& input, const SearchOptions& options, SearchResult& result)
-      : input_(input), options_(options), space_(options.space), result_(result), candidates_(options.best) {}
+      : input_(input),
+        options_(options),
+        space_(options.space),
+        pipeline_space_(options.space),
+        result_(result),
+        candidates_(options.best) {
+    if (space_.zero_limits_pipeline) {
+      std::erase_if(pipeline_space_.zero, [](int zero) { return zero > 1; });
+      pipeline_space_.weights = pipeline_space_.gradients = {0};
+      pipeline_space_.optimizer = pipeline_space_.activations = {0};
+    }
+  }
 
   void run() {
+    // Narrow searches first: fast, and what they find cuts off most of the wide ones.
+    const bool mixed = space_.mixed_stages && input_.cluster.devices() > 1;
     const std::vector<int> accumulations = accumulation_candidates();
-    std::size_t done = 0;
-    const std::size_t total = accumulations.size() * space_.chunked_loss.size();
+    total_ = accumulations.size() * space_.chunked_loss.size() * (mixed ? 3 : 2);
+    std::vector<std::unique_ptr<cost::CostModel>> models;
     for (const bool chunked : space_.chunked_loss) {
       cost::CostOptions cost = input_.cost;
       cost.chunked_loss = cost.chunked_loss || chunked;
-      const cost::CostModel model(input_.model, input_.sequence, input_.profile, input_.cluster, cost);
-      for (const int accumulation : by_lower_bound(model, accumulations)) {
-        search_accumulation(model, accumulation);
-        if (options_.progress) options_.progress(static_cast<double>(++done) / static_cast<double>(total));
+      models.push_back(
+          std::make_unique<cost::CostModel>(input_.model, input_.sequence, input_.profile, input_.cluster, cost));
+    }
+    const auto equal_stages = [&] {
+      for (const auto& model : models) {
+        search_accumulations(*model, accumulations, [&](int accumulation) { search_equal(*model, accumulation); });
       }
-      const cost::ProvenanceCount count = model.provenance();
+    };
+    space_.weights = space_.gradients = {0};
+    equal_stages();
+    space_ = options_.space;
+    equal_stages();
+    for (const auto& model : models) {
+      if (mixed) {
+        search_accumulations(*model, accumulations, [&](int accumulation) { search_mixed(*model, accumulation); });
+      }
+      const cost::ProvenanceCount count = model->provenance();
       for (std::size_t i = 0; i < count.operators.size(); ++i) result_.provenance.operators[i] += count.operators[i];
       result_.provenance.estimated_links |= count.estimated_links;
     }
@@ -62,33 +89,30 @@ class Searcher {
     for (std::int64_t count = 1; count <= input_.global_batch; ++count) {
       if (input_.global_batch % count != 0) continue;
       if (space_.micro_batch_powers && !power_of_two(count)) continue;
+      if (space_.accumulation > 0 && count != space_.accumulation) continue;
       list.push_back(static_cast<int>(count));
     }
     return list;
   }
 
   // Promising accumulations first, so that later ones are cut off by what was found.
-  std::vector<int> by_lower_bound(const cost::CostModel& model, const std::vector<int>& accumulations) {
+  void search_accumulations(const cost::CostModel& model, const std::vector<int>& accumulations,
+                            const std::function<void(int)>& search) {
     std::vector<std::pair<double, int>> bounds;
     for (const int accumulation : accumulations) bounds.emplace_back(lower_bound_s(model, accumulation), accumulation);
     std::ranges::sort(bounds);
-    std::vector<int> order;
-    bounds_.clear();
     for (const auto& [bound, accumulation] : bounds) {
-      if (bound == kNever) continue;
-      order.push_back(accumulation);
-      bounds_[accumulation] = bound;
+      families_.clear();
+      if (bound < candidates_.bound_s()) search(accumulation);
+      if (options_.progress) options_.progress(static_cast<double>(++done_) / static_cast<double>(total_));
     }
-    return order;
   }
 
   // Work that no plan avoids, spread evenly over all devices.
   double lower_bound_s(const cost::CostModel& model, int accumulation) const {
     double least = kNever;
     for (const cost::Policy& policy : stage_shapes(model, accumulation)) {
-      const cost::Section& block = section(model, policy).block;
-      const double seconds = block.forward_s + block.backward_s + block.tp_forward_s + block.tp_backward_s;
-      least = std::min(least, seconds * policy.data_parallel * policy.tensor_parallel);
+      least = std::min(least, layer_seconds(model, policy) * policy.data_parallel * policy.tensor_parallel);
     }
     return least * static_cast<double>(input_.model.num_layers) * accumulation / input_.cluster.devices();
   }
@@ -114,6 +138,7 @@ class Searcher {
     if (samples % dp != 0 || samples / dp > space_.max_micro_batch) return;
     const int micro_batch = static_cast<int>(samples / dp);
     if (space_.micro_batch_powers && !power_of_two(micro_batch)) return;
+    if (space_.micro_batch > 0 && micro_batch != space_.micro_batch) return;
     for (const cost::LayerMode mode : space_.modes) {
       for (const bool sequence_parallel : space_.sequence_parallel) {
         if (sequence_parallel && (tp == 1 || input_.sequence % tp != 0)) continue;
@@ -128,14 +153,13 @@ class Searcher {
     }
   }
 
-  void search_accumulation(const cost::CostModel& model, int accumulation) {
-    if (bounds_[accumulation] >= candidates_.bound_s()) return;
+  void search_equal(const cost::CostModel& model, int accumulation) {
     const int layers = static_cast<int>(input_.model.num_layers);
     const int devices = input_.cluster.devices();
     for (int stages = 1; stages <= std::min({devices, layers, space_.max_stages}); ++stages) {
+      if (space_.stages > 0 && stages != space_.stages) continue;
       if (devices % stages == 0) search_uniform(model, accumulation, stages);
     }
-    if (space_.mixed_stages && devices > 1) search_mixed(model, accumulation);
   }
 
   // Equal meshes and one tensor-parallel degree.
@@ -149,23 +173,31 @@ class Searcher {
     for (const int tp : space_.tensor_parallel) {
       std::vector<cost::Policy> shapes;
       append_shapes(shapes, model, mesh, tp, accumulation);
-      if (shapes.empty()) continue;
-      for (const Schedule schedule : space_.schedules) {
-        if (stages == 1 && schedule != Schedule::kOneFOneB) continue;
-        for (const int chunks : schedule == Schedule::kInterleaved ? space_.chunks : std::vector<int>{1}) {
-          if (layers % (stages * chunks) != 0 && chunks > 1) continue;
-          if (chunks > 1 && accumulation % stages != 0) continue;
-          StageProblem problem = problem_for(accumulation, stages, schedule, chunks);
-          problem.layer_multiple = chunks;
-          if (space_.layer_window >= 0) {
-            const double mean = static_cast<double>(layers) / stages;
-            problem.least_layers = std::max(1, static_cast<int>(std::floor(mean)) - space_.layer_window);
-            problem.most_layers = static_cast<int>(std::ceil(mean)) + space_.layer_window;
-          }
-          solve(model, {mesh}, {shapes}, problem, schedule, chunks);
+      if (shapes.empty() || hopeless(model, shapes, accumulation, stages)) continue;
+      for (const int chunks : chunk_counts(stages, accumulation)) {
+        StageProblem problem = problem_for(accumulation, stages, chunks);
+        if (space_.layer_window >= 0) {
+          const double mean = static_cast<double>(layers) / stages;
+          problem.least_layers = std::max(1, static_cast<int>(std::floor(mean)) - space_.layer_window);
+          problem.most_layers = static_cast<int>(std::ceil(mean)) + space_.layer_window;
         }
+        solve(model, {mesh}, {shapes}, problem);
       }
     }
+  }
+
+  // The stage with the most layers has the mean at least, and every micro-batch passes through it.
+  bool hopeless(const cost::CostModel& model, const std::vector<cost::Policy>& shapes, int accumulation,
+                int stages) const {
+    double least = kNever;
+    for (const cost::Policy& policy : shapes) least = std::min(least, layer_seconds(model, policy));
+    return least * std::ceil(static_cast<double>(input_.model.num_layers) / stages) * accumulation >=
+           candidates_.bound_s();
+  }
+
+  static double layer_seconds(const cost::CostModel& model, const cost::Policy& policy) {
+    const cost::Section& block = section(model, policy).block;
+    return block.forward_s + block.backward_s + block.tp_forward_s + block.tp_backward_s;
   }
 
   // Each stage has its own mesh and tensor-parallel degree; any number of stages.
@@ -180,63 +212,75 @@ class Searcher {
       shapes.push_back(std::move(of_mesh));
     }
     if (meshes.empty()) return;
-    for (const Schedule schedule : space_.schedules) {
-      if (schedule == Schedule::kInterleaved) continue;  // its warm-up needs equal stages
-      solve(model, meshes, shapes, problem_for(accumulation, 0, schedule, 1), schedule, 1);
-    }
+    // The interleaved schedule's warm-up needs equal stages.
+    solve(model, meshes, shapes, problem_for(accumulation, space_.stages, 1));
   }
 
-  StageProblem problem_for(int accumulation, int stages, Schedule schedule, int chunks) const {
+  bool allowed(Schedule schedule) const { return std::ranges::count(space_.schedules, schedule) > 0; }
+
+  // 1: plain schedules; more: model chunks of an interleaved one, which Megatron-LM runs with equal chunks only.
+  std::vector<int> chunk_counts(int stages, int accumulation) const {
+    std::vector<int> counts{1};
+    const int layers = static_cast<int>(input_.model.num_layers);
+    if (stages == 1 || accumulation % stages != 0 || !allowed(Schedule::kInterleaved)) return counts;
+    for (const int chunks : space_.chunks) {
+      if (layers % (stages * chunks) == 0) counts.push_back(chunks);
+    }
+    return counts;
+  }
+
+  StageProblem problem_for(int accumulation, int stages, int chunks) const {
+    const Schedule schedule = chunks > 1 ? Schedule::kInterleaved : Schedule::kOneFOneB;
     StageProblem problem;
     problem.devices = input_.cluster.devices();
     problem.accumulation = accumulation;
     problem.stages = stages;
+    problem.chunks = chunks;
     problem.most_layers = static_cast<int>(input_.model.num_layers);
     problem.warmup = [=](int after) { return warmup_micro_batches(schedule, chunks, stages, after, accumulation); };
     return problem;
   }
 
-  SearchSpace space_for(int stages) const {
-    SearchSpace space = space_;
-    if (space_.zero_limits_pipeline && stages != 1) {
-      std::erase_if(space.zero, [](int zero) { return zero > 1; });
-      space.weights = space.gradients = space.optimizer = space.activations = {0};
+  // Policies of a stage shape, priced once for each accumulation.
+  StageFamily& family(const cost::CostModel& model, const cost::Mesh& mesh, const cost::Policy& shape, int accumulation,
+                      bool pipeline) {
+    const bool limited = pipeline && space_.zero_limits_pipeline;
+    const FamilyKey key{
+        mesh.nodes, mesh.per_node, shape.tensor_parallel, static_cast<int>(shape.mode), shape.sequence_parallel,
+        limited};
+    auto& entry = families_[key];
+    if (!entry) {
+      const base::ScopedSeconds timer(seconds_of("price_policies"));
+      entry = std::make_unique<StageFamily>(model, limited ? pipeline_space_ : space_, mesh, shape, accumulation);
     }
-    return space;
+    return *entry;
   }
 
   void solve(const cost::CostModel& model, const std::vector<cost::Mesh>& meshes,
-             const std::vector<std::vector<cost::Policy>>& shapes, StageProblem problem, Schedule schedule,
-             int chunks) {
-    const SearchSpace space = space_for(problem.stages);
-    std::vector<StageFamily> families;
+             const std::vector<std::vector<cost::Policy>>& shapes, StageProblem problem) {
+    std::vector<MeshFamily> families;
     std::vector<int> mesh_devices;
     double share = 1;
-    {
-      const base::ScopedSeconds timer(seconds_of("price_policies"));
-      for (std::size_t m = 0; m < meshes.size(); ++m) {
-        mesh_devices.push_back(meshes[m].devices());
-        for (const cost::Policy& shape : shapes[m]) {
-          families.emplace_back(model, space, static_cast<int>(m), meshes[m], shape, problem.accumulation, chunks,
-                                static_cast<int>(families.size()));
-          share = std::min(share, weight_gradient_share(model, shape));
-        }
+    for (std::size_t m = 0; m < meshes.size(); ++m) {
+      mesh_devices.push_back(meshes[m].devices());
+      for (const cost::Policy& shape : shapes[m]) {
+        families.push_back(
+            {&family(model, meshes[m], shape, problem.accumulation, problem.stages != 1), static_cast<int>(m)});
+        share = std::min(share, weight_gradient_share(model, shape));
       }
     }
-    const Objective objective = schedule_objective(schedule, chunks, problem.accumulation, share);
     // All or nothing means the same for every stage: one search each.
-    const bool separate = space.checkpointing == Checkpointing::kAllOrNothing;
+    const bool separate = space_.checkpointing == Checkpointing::kAllOrNothing;
     for (const bool all : separate ? std::vector<bool>{false, true} : std::vector<bool>{true}) {
       problem.checkpoint_all = all;
-      problem.checkpoint_none = separate ? !all : space.checkpointing != Checkpointing::kAll;
-      problem.checkpoint_some = space.checkpointing == Checkpointing::kTuned;
-      solve_split(model, families, mesh_devices, problem, objective, schedule, chunks);
+      problem.checkpoint_none = separate ? !all : space_.checkpointing != Checkpointing::kAll;
+      problem.checkpoint_some = space_.checkpointing == Checkpointing::kTuned;
+      solve_split(model, families, mesh_devices, problem, share);
     }
   }
 
-  void solve_split(const cost::CostModel& model, std::vector<StageFamily>& families,
-                   const std::vector<int>& mesh_devices, StageProblem problem, const Objective& objective,
-                   Schedule schedule, int chunks) {
+  void solve_split(const cost::CostModel& model, const std::vector<MeshFamily>& families,
+                   const std::vector<int>& mesh_devices, StageProblem problem, double share) {
     problem.bound_s = candidates_.bound_s();
     const int layers = static_cast<int>(input_.model.num_layers);
     const int most = problem.stages > 0 ? problem.stages : std::min({space_.max_stages, layers, problem.devices});
@@ -246,27 +290,39 @@ class Searcher {
       priced.emplace(price_stages(families, mesh_devices, layers, most, problem));
       result_.stages_priced += priced->priced;
     }
-    std::vector<InterStageResult> found;
-    {
-      const base::ScopedSeconds timer(seconds_of("inter_stage"));
+    // Schedules with the same memory share the table.
+    for (const Schedule schedule : space_.schedules) {
+      if ((schedule == Schedule::kInterleaved) != (problem.chunks > 1)) continue;
+      if (schedule == Schedule::kZeroBubble && problem.stages == 1) continue;
+      const Objective objective = schedule_objective(schedule, problem.chunks, problem.accumulation, share);
       InterStageOptions options;
       options.stages = problem.stages;
-      options.incumbent_s = problem.bound_s;
-      found = inter_stage(priced->tables, problem.devices, objective, options);
-    }
-    for (const InterStageResult& result : found) {
-      TrainPlan plan = plan_skeleton(input_, model.options());
-      plan.accumulation = problem.accumulation;
-      plan.schedule = schedule;
-      plan.chunks = chunks;
-      append_stages(plan, result.stages, priced->choices, families);
-      evaluate(plan, model);
-      if (space_.refine_offload) {
-        const base::ScopedSeconds timer(seconds_of("refine_offload"));
-        refine_offload(plan, model);
+      options.incumbent_s = candidates_.bound_s();
+      std::vector<InterStageResult> found;
+      {
+        const base::ScopedSeconds timer(seconds_of("inter_stage"));
+        found = inter_stage(priced->tables, problem.devices, objective, options);
       }
-      candidates_.add(std::move(plan));
+      for (const InterStageResult& result : found) {
+        add_candidate(model, problem, schedule, result.stages, priced->choices, families);
+      }
     }
+  }
+
+  void add_candidate(const cost::CostModel& model, const StageProblem& problem, Schedule schedule,
+                     const std::vector<StageChoice>& stages, const std::vector<PolicyChoice>& choices,
+                     const std::vector<MeshFamily>& families) {
+    TrainPlan plan = plan_skeleton(input_, model.options());
+    plan.accumulation = problem.accumulation;
+    plan.schedule = schedule;
+    plan.chunks = problem.chunks;
+    append_stages(plan, stages, choices, families);
+    evaluate(plan, model);
+    if (space_.refine_offload) {
+      const base::ScopedSeconds timer(seconds_of("refine_offload"));
+      refine_offload(plan, model);
+    }
+    candidates_.add(std::move(plan));
   }
 
   double& seconds_of(std::string_view pass) {
@@ -278,10 +334,14 @@ class Searcher {
 
   const SearchInput& input_;
   const SearchOptions& options_;
-  const SearchSpace& space_;
+  SearchSpace space_;
+  SearchSpace pipeline_space_;
   SearchResult& result_;
   Candidates candidates_;
-  std::map<int, double> bounds_;
+  using FamilyKey = std::tuple<int, int, int, int, bool, bool>;
+  std::map<FamilyKey, std::unique_ptr<StageFamily>> families_;  // of the accumulation at hand
+  std::size_t done_ = 0;
+  std::size_t total_ = 1;
 };
 
 void check_input(const SearchInput& input) {

@@ -32,10 +32,10 @@ SearchSpace full() {
   space.micro_batch_powers = false;
   space.modes = {LayerMode::kStore, LayerMode::kInPlace, LayerMode::kRecompute};
   space.sequence_parallel = {false, true};
-  space.chunked_loss = {false, true};
+  space.chunked_loss = {true, false};
   space.mixed_stages = true;
   space.layer_window = -1;
-  space.schedules = {Schedule::kOneFOneB, Schedule::kInterleaved, Schedule::kZeroBubble};
+  space.schedules = {Schedule::kZeroBubble, Schedule::kInterleaved, Schedule::kOneFOneB};  // best first
   space.refine_offload = true;
   return space;
 }

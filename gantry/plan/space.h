@@ -36,6 +36,9 @@ struct SearchSpace {
   bool mixed_stages = false;  ///< meshes and tensor-parallel degrees may differ between stages
   int layer_window = 0;       ///< layers of a stage differ from the mean by at most this; -1: any split
   int max_stages = 64;
+  int stages = 0;        ///< exactly this many; 0: any number
+  int accumulation = 0;  ///< exactly this many micro-batches; 0: any
+  int micro_batch = 0;   ///< exactly this many sequences a replica; 0: any
   std::vector<Schedule> schedules{Schedule::kOneFOneB};
   std::vector<int> chunks{2, 4};  ///< of interleaved schedules
   bool refine_offload = false;    ///< continuous offload ratios after the search

@@ -10,30 +10,9 @@ bool is_last(Role role) { return role == Role::kLast || role == Role::kOnly; }
 
 }  // namespace
 
-bool Front::dominated(double t_s, double d_s) const {
-  if (t_s >= limit_s_) return true;
-  // Sorted by t, so d falls along the list: the last point with a t no larger has the least d among those.
-  const auto after = std::ranges::upper_bound(points_, t_s, {}, &FrontPoint::t_s);
-  return after != points_.begin() && std::prev(after)->d_s <= d_s;
-}
-
-void Front::insert(const FrontPoint& point) {
-  if (dominated(point.t_s, point.d_s)) return;
-  const auto at = std::ranges::lower_bound(points_, point.t_s, {}, &FrontPoint::t_s);
-  auto end = at;
-  while (end != points_.end() && end->d_s >= point.d_s) ++end;
-  points_.insert(points_.erase(at, end), point);
-}
-
-StageFamily::StageFamily(const cost::CostModel& model, const SearchSpace& space, int mesh, const cost::Mesh& shape,
-                         const cost::Policy& base, int accumulation, int chunks, int index)
-    : model_(model),
-      space_(space),
-      mesh_(mesh),
-      shape_(shape),
-      accumulation_(accumulation),
-      chunks_(chunks),
-      index_(index) {
+StageFamily::StageFamily(const cost::CostModel& model, const SearchSpace& space, const cost::Mesh& shape,
+                         const cost::Policy& base, int accumulation)
+    : model_(model), space_(space), shape_(shape), accumulation_(accumulation) {
   const auto group = cost::data_parallel_group(shape, base);
   factors_ = &model.profile().factors(group.per_node, group.nodes);
   for (const int zero : space.zero) {
@@ -111,27 +90,32 @@ const StageFamily::FirstForward& StageFamily::first_forward(Group& group, int ra
   return *cached;
 }
 
-void StageFamily::add_points(Front& front, Role role, double warmup, int layers, int checkpointed) {
-  const bool first = is_first(role);
-  const bool last = is_last(role);
+void StageFamily::append_times(std::vector<FrontPoint>& times, Role role, int layers, int checkpointed, int chunks,
+                               int index, double limit_s) {
   for (std::size_t i = 0; i < groups_.size(); ++i) {
-    Group& group = groups_[i];
-    // Offloading optimizer states never makes a stage faster: with none the point is at its best.
-    cost::StageTime time = cost::stage_time(group.parts, group.seconds, model_.options(), layers, checkpointed, first,
-                                            last, accumulation_, chunks_);
-    if (front.dominated(time.t_s, time.d_s)) continue;
-    const int ratio = least_optimizer_ratio(group, role, warmup, layers, checkpointed);
-    if (ratio < 0) continue;
-    if (ratio > 0) {
-      const FirstForward& with = first_forward(group, ratio);
-      const FirstForward& without = *group.first_forward[0];
-      const double layers_s = with.layers.total(layers, checkpointed) - without.layers.total(layers, checkpointed);
-      const bool own_head = last && !(first && group.parts.tied);
-      if (own_head) time.d_s += with.post_gather_s - without.post_gather_s;
-      (accumulation_ > 1 ? time.d_s : time.t_s) += layers_s;
-    }
-    front.insert({time.t_s, time.d_s, {index_, static_cast<int>(i), ratio, checkpointed}});
+    const Group& group = groups_[i];
+    if (layers * group.least_t_s >= limit_s) break;  // and so are all that follow
+    const cost::StageTime time = cost::stage_time(group.parts, group.seconds, model_.options(), layers, checkpointed,
+                                                  is_first(role), is_last(role), accumulation_, chunks);
+    if (time.t_s < limit_s) times.push_back({time.t_s, time.d_s, {index, static_cast<int>(i), 0, checkpointed}});
   }
+}
+
+std::optional<FrontPoint> StageFamily::fit(const FrontPoint& time, Role role, double warmup, int layers) {
+  Group& group = groups_[static_cast<std::size_t>(time.choice.group)];
+  const int checkpointed = time.choice.checkpointed;
+  const int ratio = least_optimizer_ratio(group, role, warmup, layers, checkpointed);
+  if (ratio < 0) return std::nullopt;
+  FrontPoint point = time;
+  point.choice.optimizer = ratio;
+  if (ratio == 0) return point;
+  const FirstForward& with = first_forward(group, ratio);
+  const FirstForward& without = *group.first_forward[0];
+  (accumulation_ > 1 ? point.d_s : point.t_s) +=
+      with.layers.total(layers, checkpointed) - without.layers.total(layers, checkpointed);
+  const bool own_head = is_last(role) && !(is_first(role) && group.parts.tied);
+  if (own_head) point.d_s += with.post_gather_s - without.post_gather_s;
+  return point;
 }
 
 cost::Policy StageFamily::policy(const PolicyChoice& choice) const {

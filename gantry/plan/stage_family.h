@@ -20,39 +20,29 @@ struct PolicyChoice {
   int checkpointed = 0;
 };
 
+/// Seconds of a stage under a policy.
 struct FrontPoint {
   double t_s = 0;
   double d_s = 0;
   PolicyChoice choice;
 };
 
-/// Points that no other beats in both t and d, kept sorted by t.
-class Front {
- public:
-  bool dominated(double t_s, double d_s) const;
-  void insert(const FrontPoint& point);
-  const std::vector<FrontPoint>& points() const { return points_; }
-  void clear() { points_.clear(); }
-  /// Points with t at or above the limit count as dominated.
-  void limit(double t_s) { limit_s_ = t_s; }
-
- private:
-  double limit_s_ = std::numeric_limits<double>::infinity();
-  std::vector<FrontPoint> points_;
-};
-
 class StageFamily {
  public:
   /// `base` has micro-batch, dp, tp, mode and sequence parallelism set.
-  StageFamily(const cost::CostModel& model, const SearchSpace& space, int mesh, const cost::Mesh& shape,
-              const cost::Policy& base, int accumulation, int chunks, int index);
+  StageFamily(const cost::CostModel& model, const SearchSpace& space, const cost::Mesh& shape, const cost::Policy& base,
+              int accumulation);
 
-  /// Adds to `front` the best feasible policies of a stage. `warmup` as in cost::StageQuery; `alone`: one stage is the
-  /// whole pipeline.
-  void add_points(Front& front, Role role, double warmup, int layers, int checkpointed);
+  /// Appends every policy's seconds for a stage of this shape, no optimizer states offloaded, where t is below
+  /// `limit_s`; memory is not looked at. `index` is the family's, in the choices.
+  void append_times(std::vector<FrontPoint>& times, Role role, int layers, int checkpointed, int chunks, int index,
+                    double limit_s);
+
+  /// The same policy with the least offload of optimizer states at which the stage fits; nothing where none suffices.
+  /// `warmup` as in cost::StageQuery.
+  std::optional<FrontPoint> fit(const FrontPoint& time, Role role, double warmup, int layers);
 
   cost::Policy policy(const PolicyChoice& choice) const;
-  int mesh() const { return mesh_; }
   const cost::Mesh& shape() const { return shape_; }
   /// Fewest seconds that any policy needs for a micro-batch of one more layer.
   double least_layer_s() const { return least_layer_s_; }
@@ -78,11 +68,8 @@ class StageFamily {
 
   const cost::CostModel& model_;
   const SearchSpace& space_;
-  int mesh_;
   cost::Mesh shape_;
   int accumulation_;
-  int chunks_;
-  int index_;
   const cost::Factors* factors_ = nullptr;
   std::vector<Group> groups_;
   double least_layer_s_ = 0;

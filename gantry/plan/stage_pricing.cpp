@@ -9,7 +9,7 @@ namespace {
 
 class Pricer {
  public:
-  Pricer(std::vector<StageFamily>& families, const std::vector<int>& mesh_devices, int layers, int max_stages,
+  Pricer(const std::vector<MeshFamily>& families, const std::vector<int>& mesh_devices, int layers, int max_stages,
          const StageProblem& problem)
       : problem_(problem),
         layers_(layers),
@@ -17,12 +17,14 @@ class Pricer {
         result_{StageTables(layers, mesh_devices, max_stages), {}, 0},
         by_mesh_(mesh_devices.size()),
         least_layer_s_(mesh_devices.size(), std::numeric_limits<double>::infinity()) {
-    for (StageFamily& family : families) {
-      if (family.empty()) continue;
-      const auto mesh = static_cast<std::size_t>(family.mesh());
-      by_mesh_[mesh].push_back(&family);
-      least_layer_s_[mesh] = std::min(least_layer_s_[mesh], family.least_layer_s());
-      least_device_s_ = std::min(least_device_s_, family.least_layer_s() * devices_[mesh]);
+    for (std::size_t i = 0; i < families.size(); ++i) {
+      const auto& [family, mesh] = families[i];
+      families_.push_back(family);
+      if (family->empty()) continue;
+      const auto m = static_cast<std::size_t>(mesh);
+      by_mesh_[m].push_back({family, static_cast<int>(i)});
+      least_layer_s_[m] = std::min(least_layer_s_[m], family->least_layer_s());
+      least_device_s_ = std::min(least_device_s_, family->least_layer_s() * devices_[m]);
     }
   }
 
@@ -44,62 +46,113 @@ class Pricer {
   }
 
   void price_mesh(int mesh) {
-    const int others = problem_.devices - devices_[static_cast<std::size_t>(mesh)];
-    const int most_after = std::min({others, layers_ - 1, result_.tables.max_stages() - 1});
     for (int layers = problem_.least_layers; layers <= std::min(problem_.most_layers, layers_); ++layers) {
-      if (layers % problem_.layer_multiple != 0 || hopeless(mesh, layers)) continue;
-      if (others == 0 && layers == layers_ && problem_.stages <= 1) price(Role::kOnly, 0, layers, mesh);
-      if (others == 0 || layers == layers_ || problem_.stages == 1) continue;
-      const int last_after = problem_.stages > 0 ? std::min(problem_.stages - 1, most_after) : most_after;
-      price(Role::kLast, 0, layers, mesh);
-      for (int after = 1; after <= last_after; ++after) {
-        if (problem_.stages == 0 || after == problem_.stages - 1) price(Role::kFirst, after, layers, mesh);
-        if (after < most_after && (problem_.stages == 0 || after < problem_.stages - 1)) {
-          price(Role::kMiddle, after, layers, mesh);
-        }
+      if (layers % problem_.chunks != 0 || hopeless(mesh, layers)) continue;
+      const bool whole = devices_[static_cast<std::size_t>(mesh)] == problem_.devices && layers == layers_;
+      if (whole && problem_.stages <= 1) price(Role::kOnly, {0, 0}, layers, mesh);
+      if (problem_.stages != 1) price_pipeline_stage(mesh, layers);
+    }
+  }
+
+  void price_pipeline_stage(int mesh, int layers) {
+    const int others = std::min(problem_.devices - devices_[static_cast<std::size_t>(mesh)], layers_ - layers);
+    if (others < 1) return;
+    const int most_after = std::min(others, result_.tables.max_stages() - 1);
+    price(Role::kLast, {0, 0}, layers, mesh);
+    if (problem_.stages > 0) {
+      if (problem_.stages - 1 > most_after) return;
+      price(Role::kFirst, {problem_.stages - 1, problem_.stages - 1}, layers, mesh);
+      price(Role::kMiddle, {1, problem_.stages - 2}, layers, mesh);
+    } else {
+      price(Role::kFirst, {1, most_after}, layers, mesh);
+      price(Role::kMiddle, {1, most_after - 1}, layers, mesh);
+    }
+  }
+
+  struct Range {
+    int first;
+    int last;
+  };
+
+  // Times do not depend on the stages after; memory does.
+  void price(Role role, Range after, int layers, int mesh) {
+    if (after.last < after.first) return;
+    collect_times(role, layers, mesh);
+    if (times_.empty()) return;
+    for (int p = after.first; p <= after.last; ++p) {
+      std::vector<StagePoint>& points = result_.tables.at(role, p, layers, mesh);
+      const double warmup = problem_.warmup(p);
+      if (p > after.first && problem_.warmup(p - 1) == warmup) {
+        points = result_.tables.at(role, p - 1, layers, mesh);
+      } else {
+        fill(points, role, warmup, layers);
       }
     }
   }
 
-  void price(Role role, int after, int layers, int mesh) {
-    std::vector<StagePoint>& points = result_.tables.at(role, after, layers, mesh);
-    const double warmup = problem_.warmup(after);
-    // Deep pipelines: no more micro-batches than there are can be alive, and then one more stage changes nothing.
-    if (after > 1 && problem_.warmup(after - 1) == warmup && role != Role::kLast && role != Role::kOnly) {
-      points = result_.tables.at(role, after - 1, layers, mesh);
-      if (!points.empty()) return;
-    }
-    front_.clear();
-    front_.limit(problem_.bound_s / problem_.accumulation);
-    for (StageFamily* family : by_mesh_[static_cast<std::size_t>(mesh)]) {
+  void collect_times(Role role, int layers, int mesh) {
+    times_.clear();
+    const double limit = problem_.bound_s / problem_.accumulation;
+    for (const auto& [family, index] : by_mesh_[static_cast<std::size_t>(mesh)]) {
       for (int count = 0; count <= layers; ++count) {
         const bool allowed = count == 0        ? problem_.checkpoint_none
                              : count == layers ? problem_.checkpoint_all
                                                : problem_.checkpoint_some;
-        if (!allowed) continue;
-        family->add_points(front_, role, warmup, layers, count);
-        ++result_.priced;
+        if (allowed) family->append_times(times_, role, layers, count, problem_.chunks, index, limit);
       }
     }
-    for (const FrontPoint& point : front_.points()) {
-      points.push_back({point.t_s, point.d_s, static_cast<int>(result_.choices.size())});
-      result_.choices.push_back(point.choice);
+    least_d_s_.resize(times_.size());
+    sorted_ = 0;
+    result_.priced += static_cast<std::int64_t>(times_.size());
+  }
+
+  // Sorts more of the times, twice as many each time: most stages need few of them.
+  void sort_more() {
+    const std::size_t end = std::min(times_.size(), std::max<std::size_t>(1024, sorted_ * 2));
+    const auto from = times_.begin() + static_cast<std::ptrdiff_t>(sorted_);
+    const auto to = times_.begin() + static_cast<std::ptrdiff_t>(end);
+    if (to != times_.end()) std::ranges::nth_element(from, to, times_.end(), {}, &FrontPoint::t_s);
+    std::ranges::sort(from, to, {}, &FrontPoint::t_s);
+    double least = std::numeric_limits<double>::infinity();
+    for (auto rest = to; rest != times_.end(); ++rest) least = std::min(least, rest->d_s);
+    for (std::size_t i = end; i-- > sorted_;) least_d_s_[i] = least = std::min(least, times_[i].d_s);
+    sorted_ = end;
+  }
+
+  // In order of t, so that a point is of use only where its d is less than all before.
+  void fill(std::vector<StagePoint>& points, Role role, double warmup, int layers) {
+    double best_d = std::numeric_limits<double>::infinity();
+    for (std::size_t i = 0; i < times_.size(); ++i) {
+      if (i == sorted_) sort_more();
+      if (least_d_s_[i] >= best_d) break;
+      if (times_[i].d_s >= best_d) continue;
+      StageFamily& family = *families_[static_cast<std::size_t>(times_[i].choice.family)];
+      const auto point = family.fit(times_[i], role, warmup, layers);
+      if (!point || point->d_s >= best_d) continue;
+      points.push_back({point->t_s, point->d_s, static_cast<int>(result_.choices.size())});
+      result_.choices.push_back(point->choice);
+      // With one micro-batch offloading moves t, and the order is no longer strict.
+      if (problem_.accumulation > 1) best_d = point->d_s;
     }
+    if (problem_.accumulation == 1) pareto(points);
   }
 
   const StageProblem& problem_;
   int layers_;
   const std::vector<int>& devices_;
   PricedStages result_;
-  Front front_;
-  std::vector<std::vector<StageFamily*>> by_mesh_;
+  std::vector<FrontPoint> times_;  // the first sorted_ by t, and no other below them
+  std::size_t sorted_ = 0;
+  std::vector<double> least_d_s_;  // of times_ from here on
+  std::vector<StageFamily*> families_;
+  std::vector<std::vector<std::pair<StageFamily*, int>>> by_mesh_;
   std::vector<double> least_layer_s_;
   double least_device_s_ = std::numeric_limits<double>::infinity();
 };
 
 }  // namespace
 
-PricedStages price_stages(std::vector<StageFamily>& families, const std::vector<int>& mesh_devices, int layers,
+PricedStages price_stages(const std::vector<MeshFamily>& families, const std::vector<int>& mesh_devices, int layers,
                           int max_stages, const StageProblem& problem) {
   return Pricer(families, mesh_devices, layers, max_stages, problem).run();
 }

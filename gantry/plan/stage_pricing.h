@@ -15,7 +15,7 @@ struct StageProblem {
   int stages = 0;        ///< 0: any number
   int least_layers = 1;  ///< of a stage
   int most_layers = 1;
-  int layer_multiple = 1;
+  int chunks = 1;               ///< of each stage; divides its layers
   bool checkpoint_none = true;  ///< which counts of checkpointed layers are allowed: 0,
   bool checkpoint_all = true;   ///< all,
   bool checkpoint_some = true;  ///< and what lies between
@@ -26,11 +26,16 @@ struct StageProblem {
 struct PricedStages {
   StageTables tables;
   std::vector<PolicyChoice> choices;  ///< by StagePoint::choice
-  std::int64_t priced = 0;
+  std::int64_t priced = 0;            ///< policies with a time below the bound
 };
 
-/// `families` by StageFamily::mesh(), an index into `mesh_devices`.
-PricedStages price_stages(std::vector<StageFamily>& families, const std::vector<int>& mesh_devices, int layers,
+/// Families that run on mesh `mesh`, an index into the tables' mesh_devices.
+struct MeshFamily {
+  StageFamily* family = nullptr;
+  int mesh = 0;
+};
+
+PricedStages price_stages(const std::vector<MeshFamily>& families, const std::vector<int>& mesh_devices, int layers,
                           int max_stages, const StageProblem& problem);
 
 }  // namespace gantry::plan
