@@ -16,8 +16,8 @@ struct StagePoint {
 
 enum class Role { kOnly, kFirst, kMiddle, kLast };
 
-/// Points of a stage by role, stages after it, layers and mesh. The caller fills them (Pareto-optimal in (t, d)); an
-/// empty list is infeasible.
+/// Points of a stage by role, stages after it (0 for kOnly and kLast, 1 or more for the others), layers and mesh. The
+/// caller fills them; an empty list is infeasible.
 class StageTables {
  public:
   /// `mesh_devices`: devices of each mesh shape. Stages number at most `max_stages`.
@@ -64,14 +64,18 @@ struct InterStageOptions {
 
 struct InterStageResult {
   double iteration_s = std::numeric_limits<double>::infinity();
-  std::vector<StageChoice> stages;  ///< first stage first; empty: nothing feasible below the incumbent
+  std::vector<StageChoice> stages;  ///< first stage first
 };
 
 double iteration_s(std::span<const StageChoice> stages, const Objective& objective);
 
-/// The best ways to cover all layers and exactly `devices` devices. Labels (sum t, max t, D) grow from the last stage
-/// to the first, D = max over the suffix of (d - prefix within it); dominated ones and those that cannot beat the
-/// incumbent are dropped.
+/// The best ways to cover all layers and exactly `devices` devices, cheapest first; at most `best`, none where no plan
+/// costs less than the incumbent. Exact up to rounding, for any points (they need not be Pareto-optimal).
+/// Method: with E = max(fill * sum t, max_i (d_i + fill * sum_{j >= i} t_j)) the objective is steady * max t + E, and
+/// E grows stage by stage from the first to the last. For a cap on max t the least E is a dynamic program over (stages
+/// after, layers, devices) that serves all stage counts at once; a branch-and-bound over the values of t chooses the
+/// caps. This replaces labels (sum t, max t, D) by single numbers.
+/// InputError: a point with t < 0 or not finite, options out of range, more states than memory should hold.
 std::vector<InterStageResult> inter_stage(const StageTables& tables, int devices, const Objective& objective,
                                           const InterStageOptions& options = {});
 
