@@ -22,7 +22,7 @@ class SectionTable;
 
 /// Which terms the model has. `artifact()` is the released code of the paper; the defaults are Gantry's.
 struct CostOptions {
-  OperatorRules rules;
+  OperatorRules rules{.clamp_idle_only = true};
   bool price_p2p = true;
   bool price_optimizer = true;  ///< AdamW's own seconds, on the copy channels' side of the first forward
   bool flash_attention = true;

@@ -271,10 +271,12 @@ class Searcher {
     }
     // All or nothing means the same for every stage: one search each.
     const bool separate = space_.checkpointing == Checkpointing::kAllOrNothing;
-    for (const bool all : separate ? std::vector<bool>{false, true} : std::vector<bool>{true}) {
+    const bool tuned = space_.checkpointing == Checkpointing::kTuned;
+    for (const bool all :
+         separate ? std::vector<bool>{false, true} : std::vector<bool>{space_.checkpointing != Checkpointing::kNone}) {
       problem.checkpoint_all = all;
-      problem.checkpoint_none = separate ? !all : space_.checkpointing != Checkpointing::kAll;
-      problem.checkpoint_some = space_.checkpointing == Checkpointing::kTuned;
+      problem.checkpoint_none = tuned || !all;
+      problem.checkpoint_some = tuned;
       solve_split(model, families, mesh_devices, problem, share);
     }
   }
@@ -390,7 +392,7 @@ SearchResult search(const SearchInput& input, const SearchOptions& options, cons
   SearchResult result;
   Searcher(input, options, result).run();
   if (!result.feasible()) {
-    result.least_bad = least_bad(input, options);
+    if (options.least_bad) result.least_bad = least_bad(input, options);
     return result;
   }
   if (arbiter) {

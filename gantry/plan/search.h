@@ -29,7 +29,8 @@ using Arbiter = std::function<double(const TrainPlan&, const cost::CostModel&)>;
 
 struct SearchOptions {
   SearchSpace space;
-  int best = 3;  ///< plans ranked and handed to the arbiter
+  bool least_bad = true;  ///< where nothing fits, look for what fits least badly (several more searches)
+  int best = 3;           ///< plans ranked and handed to the arbiter
   /// Called with the share done, 0 to 1; throw to stop.
   std::function<void(double)> progress;
 };

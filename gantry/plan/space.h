@@ -11,6 +11,7 @@
 namespace gantry::plan {
 
 enum class Checkpointing {
+  kNone,          ///< no layer
   kAll,           ///< every layer
   kAllOrNothing,  ///< every layer of every stage, or none
   kTuned,         ///< any number in each stage
