@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "gantry/base/check.h"
+#include "gantry/base/isa.h"
 
 namespace gantry::cost {
 namespace {
@@ -37,25 +38,23 @@ constexpr FactorIndices make_factor_indices() {
 }
 constexpr FactorIndices kFactorIndices = make_factor_indices();
 
+using Vec = double __attribute__((vector_size(sizeof(double) * kChannels)));
+using VecBits = std::int64_t __attribute__((vector_size(sizeof(double) * kChannels)));
+
 /// Rows of numbers that make one phase free of branches: elapsed = min(x * scale + offset), x -= elapsed / divisor.
-/// Idle channels never give the minimum and lose nothing; a set of fewer than two channels takes no time.
+/// Idle channels never give the minimum and lose nothing.
 struct PhaseTable {
   struct Row {
-    double scale[kChannels];
-    double offset[kChannels];
-    double divisor[kChannels];
-    double stay;  ///< 0: the channel that gave the minimum is done; 1: nothing ran
+    Vec scale, offset, divisor;
   };
   Row rows[kSets];
 
   explicit PhaseTable(const Factors& factors) {
     for (unsigned set = 0; set < kSets; ++set) {
-      const bool shared = std::popcount(set) >= 2;
-      rows[set].stay = shared ? 0.0 : 1.0;
       for (int c = 0; c < kChannels; ++c) {
-        const bool busy = shared && (set >> c & 1) != 0;
+        const bool busy = (set >> c & 1) != 0;
         rows[set].scale[c] = busy ? slowdown(factors, set, c) : 0.0;
-        rows[set].offset[c] = shared && !busy ? kInfinity : 0.0;
+        rows[set].offset[c] = busy ? 0.0 : kInfinity;
         rows[set].divisor[c] = busy ? rows[set].scale[c] : kInfinity;
       }
     }
@@ -63,19 +62,25 @@ struct PhaseTable {
 };
 
 /// The same operations on the same numbers as overlap_s of one row, so the results are equal bit by bit.
-double overlap_by_table(const ChannelTimes& alone_s, unsigned busy, const PhaseTable& table) {
-  double x[kChannels] = {alone_s[0], alone_s[1], alone_s[2], alone_s[3]};
-  double total = 0;
-  for (int phase = 0; phase < kChannels - 1; ++phase) {
-    const PhaseTable::Row& row = table.rows[busy];
-    double y[kChannels];
-    for (int c = 0; c < kChannels; ++c) y[c] = x[c] * row.scale[c] + row.offset[c];
-    const double elapsed = std::min(std::min(y[0], y[1]), std::min(y[2], y[3]));
-    total += elapsed;
-    for (int c = 0; c < kChannels; ++c) x[c] = y[c] == elapsed ? x[c] * row.stay : x[c] - elapsed / row.divisor[c];
-    busy = busy_channels(x);
+__attribute__((target("avx2"))) void overlap_rows(std::span<const ChannelTimes> alone_s, const Factors& factors,
+                                                  std::span<double> together_s) {
+  const PhaseTable table(factors);
+  for (std::size_t i = 0; i < alone_s.size(); ++i) {
+    Vec x = {alone_s[i][0], alone_s[i][1], alone_s[i][2], alone_s[i][3]};
+    unsigned busy = busy_channels(alone_s[i].data());
+    double total = 0;
+    while ((busy & (busy - 1)) != 0) {  // two or more
+      const PhaseTable::Row& row = table.rows[busy];
+      const Vec y = x * row.scale + row.offset;
+      const double elapsed = std::min(std::min(y[0], y[2]), std::min(y[1], y[3]));
+      total += elapsed;
+      const Vec rest = x - elapsed / row.divisor;
+      x = y == elapsed ? Vec{} : rest;
+      const VecBits bits = (x > kNothing_s) & VecBits{1, 2, 4, 8};
+      busy = static_cast<unsigned>((bits[0] | bits[2]) | (bits[1] | bits[3]));
+    }
+    together_s[i] = total + ((x[0] + x[1]) + (x[2] + x[3]));
   }
-  return total + ((x[0] + x[1]) + (x[2] + x[3]));
 }
 
 }  // namespace
@@ -125,17 +130,13 @@ double overlap_s(const ChannelTimes& alone_s, const Factors& factors) {
 void overlap_s(std::span<const ChannelTimes> alone_s, const Factors& factors, std::span<double> together_s) {
   GANTRY_CHECK(alone_s.size() == together_s.size(), "overlap_s: {} rows but room for {} results", alone_s.size(),
                together_s.size());
-  constexpr std::size_t kWorthATable = 16;
-  if (alone_s.size() < kWorthATable) {
-    for (std::size_t i = 0; i < alone_s.size(); ++i) together_s[i] = overlap_s(alone_s[i], factors);
+  // Without four-wide vectors the table gains nothing over single rows.
+  constexpr std::size_t kWorthATable = 32;
+  if (alone_s.size() >= kWorthATable && base::isa() >= base::Isa::kAvx2) {
+    overlap_rows(alone_s, factors, together_s);
     return;
   }
-  const PhaseTable table(factors);
-  for (std::size_t i = 0; i < alone_s.size(); ++i) {
-    const ChannelTimes& x = alone_s[i];
-    const unsigned busy = busy_channels(x.data());
-    together_s[i] = (busy & (busy - 1)) == 0 ? (x[0] + x[1]) + (x[2] + x[3]) : overlap_by_table(x, busy, table);
-  }
+  for (std::size_t i = 0; i < alone_s.size(); ++i) together_s[i] = overlap_s(alone_s[i], factors);
 }
 
 double mean_relative_error(std::span<const OverlapSample> samples, const Factors& factors) {
