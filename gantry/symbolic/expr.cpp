@@ -111,7 +111,12 @@ Expr::Expr() : Expr(0.0) {}
 
 Expr::Expr(double constant) {
   static const Expr zero = Node::make({.op = Op::kConstant});
-  *this = constant == 0 ? zero : Node::make({.op = Op::kConstant, .terms = constant_terms(constant)});
+  if (constant == 0) {
+    *this = zero;
+    return;
+  }
+  std::vector<Term> terms = constant_terms(constant);  // outside the node: GCC 12 destroys half of it on a throw
+  *this = Node::make({.op = Op::kConstant, .terms = std::move(terms)});
 }
 
 Expr::Expr(std::shared_ptr<const Node> node) : node_(std::move(node)) {}
