@@ -5,7 +5,7 @@ Usage: tools/make_profiles.py [--data ../shared/data] [--fit BINARY]
 
 Operators come from Mist's measurements on an L4 (<data>/mist-l4/opdb_l4), links and interference factors from the
 tables that Mist fitted (EuroSys '25 and its released code), peaks from NVIDIA's data sheets. `--fit` names the program
-gantry_fit_interference, which fits the factors of "l4" and "a100-40g" to <data>/mist-*/overlap_measurements.json anew;
+gantry_fit_interference (a build target of that name), which fits the factors of "l4" and "a100-40g" to <data>/mist-*/overlap_measurements.json anew;
 without it those profiles keep the sets that their files hold. Needs only Python's standard library.
 """
 import argparse
@@ -296,9 +296,10 @@ def stored_fit(folder, name, published):
 
 
 def new_fit(binary, profile_name, measurements):
-    done = subprocess.run([binary, profile_name, measurements], check=True, capture_output=True, text=True)
+    done = subprocess.run([binary, profile_name, measurements], check=True, stdout=subprocess.PIPE, text=True)
+    rounded = json.loads(done.stdout, parse_float=lambda text: float(f"{float(text):.6g}"))
     return {"source": "fitted anew to its overlap measurements, all factors together, one set for each group shape",
-            "interference": json.loads(done.stdout)}
+            "interference": rounded}
 
 
 def main():

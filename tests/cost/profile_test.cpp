@@ -7,6 +7,7 @@
 
 #include "gantry/base/check.h"
 #include "gantry/base/file.h"
+#include "gantry/cost/cluster.h"
 #include "tests/base/test_support.h"
 
 namespace gantry::cost {
@@ -182,6 +183,18 @@ TEST(Profile, FactorsOfAShapeGoBeforeTheSharedOnes) {
   EXPECT_EQ(profile.factors(8, 2).f[0], 2.0);
   profile.interference = {own};
   EXPECT_EQ(profile.factors(4, 1).f[0], 1.0);
+}
+
+/// The first JSON example below a heading of docs/plan.md.
+Json manual_example(const std::string& heading) {
+  const std::string page = base::read_text_file(GANTRY_SOURCE_DIR "/docs/plan.md");
+  const std::size_t start = page.find("```json\n", page.find("\n## " + heading + "\n")) + 8;
+  return base::parse_json(page.substr(start, page.find("```", start) - start), "docs/plan.md");
+}
+
+TEST(ProfileFile, TheExamplesOfTheManualAreValid) {
+  EXPECT_EQ(profile_from_json(manual_example("Profiles"), "docs/plan.md").operators.size(), 1u);
+  EXPECT_EQ(cluster_from_json(manual_example("Clusters"), "docs/plan.md").devices(), 8);
 }
 
 TEST(LoadProfile, ReadsFiles) {

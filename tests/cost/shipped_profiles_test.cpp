@@ -76,6 +76,24 @@ TEST(ShippedProfiles, L4MistHasThePublishedLinksAndFactors) {
   EXPECT_EQ(load_profile("a100-mist").factors(8, 4).f[0], 1.307);
 }
 
+TEST(ShippedProfiles, OwnFitsHaveASetForEveryMeasuredGroupShape) {
+  struct Row {
+    const char* name;
+    std::size_t sets;
+    double shared_residual, worst_residual;
+  };
+  for (const Row& row : {Row{"l4", 4, 0.02, 0.013}, Row{"a100-40g", 12, 0.075, 0.03}}) {
+    SCOPED_TRACE(row.name);
+    const Profile profile = load_profile(row.name);
+    ASSERT_EQ(profile.interference.size(), row.sets);
+    for (const ShapeFactors& set : profile.interference) {
+      EXPECT_GT(set.residual, 0);
+      EXPECT_LT(set.residual, set.nodes == 0 ? row.shared_residual : row.worst_residual) << set.per_node << set.nodes;
+      EXPECT_EQ(profile.factors(set.per_node, set.nodes).f, set.factors.f);
+    }
+  }
+}
+
 /// Seconds of the block of the golden case (plan.md 7.4): its operators, how often each, at `b` sequences.
 struct Golden {
   std::int64_t b;
