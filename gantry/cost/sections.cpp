@@ -141,6 +141,10 @@ SectionTable::Entry SectionTable::make(const SectionKey& key) const {
       };
       if (!node.all_reduce_bytes.is_zero()) result.tp_forward_s += reduce(node.all_reduce_bytes);
       if (!node.backward_all_reduce_bytes.is_zero()) result.tp_backward_s += reduce(node.backward_all_reduce_bytes);
+      if (!node.backward_all_gather_bytes.is_zero()) {
+        const double bytes = node.backward_all_gather_bytes.evaluate(sizes);
+        result.tp_backward_s += collective_s(profile_, Collective::kAllGather, bytes, group, &estimated_links_);
+      }
     }
     const MemoryValues memory = memory_of(graph, range, sizes);
     result.saved_checkpointed = memory.saved_checkpointed;

@@ -10,7 +10,7 @@ namespace gantry::cost {
 
 CostOptions CostOptions::artifact() {
   CostOptions options;
-  options.rules = {.clamp_backward = true, .drop_small = true, .skip_edge_norms = true};
+  options.rules = OperatorRules{.clamp_backward = true, .drop_small = true, .skip_edge_norms = true};
   options.price_p2p = false;
   options.price_optimizer = false;
   options.artifact_terms = true;
@@ -41,6 +41,7 @@ double CostModel::host_bytes_per_device() const {
 
 bool CostModel::divisible(int tensor_parallel) const {
   return tensor_parallel <= impl_->cluster.devices_per_node &&
+         impl_->model.vocab_size % tensor_parallel == 0 &&
          !spec::tensor_parallel_refusal(impl_->model, tensor_parallel).has_value();
 }
 

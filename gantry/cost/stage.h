@@ -66,6 +66,7 @@ struct LayerStep {
   double serial_s = 0;
   int layer = -1;                   ///< index within the stage; -1: embedding, head or an exposed transfer
   std::string_view name = "layer";  ///< "layer", "embedding", "head", "transfer", "optimizer"
+  double recompute_s = 0;           ///< the part of the compute channel's seconds that repeats a forward
 };
 
 /// The steps of a stage's phases in execution order; their seconds add up to t_s and d_s.
@@ -99,11 +100,13 @@ class CostModel {
 
   StageCost price(const StageQuery& query) const;
   StagePhases phases(const StageQuery& query) const;
+  /// Parts of the forward or backward peak of one device, margin included.
   std::vector<CostTerm> explain_memory(const StageQuery& query, bool backward) const;
+  /// Parts of a micro-batch's seconds; they add up to t_s.
   std::vector<CostTerm> explain_time(const StageQuery& query) const;
   ProvenanceCount provenance() const;
 
-  /// Whether tp divides heads, widths and vocabulary.
+  /// Whether tp fits in a node and divides heads, widths and vocabulary.
   bool divisible(int tensor_parallel) const;
   double device_bytes() const;           ///< memory limit
   double host_bytes_per_device() const;  ///< share of the node's host memory; infinite where it is not limited

@@ -59,8 +59,9 @@ class PhaseWriter {
   }
   LayerStep layer(Phase phase, int i) const {
     const bool kept_inputs_only = checkpointed(i);
+    const bool repeats = kept_inputs_only && (phase == Phase::kBackward || phase == Phase::kBackwardLast);
     return {layer_row(parts_.work, phase, i == 0, i == query_.layers - 1, kept_inputs_only),
-            layer_serial_s(parts_.work, phase, kept_inputs_only), i, "layer"};
+            layer_serial_s(parts_.work, phase, kept_inputs_only), i, "layer", repeats ? parts_.work.forward_s : 0};
   }
 
   const StageParts& parts_;
@@ -150,7 +151,6 @@ std::vector<CostTerm> CostModel::explain_time(const StageQuery& query) const {
   double known = 0;
   for (const CostTerm& term : terms) known += term.value;
   terms.push_back({"exposed or contending copies and collectives", cost.t_s - known});
-  terms.push_back({"extra of the first and last micro-batch", cost.d_s});
   return terms;
 }
 
