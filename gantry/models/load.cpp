@@ -27,8 +27,9 @@ std::filesystem::path resolve_model_path(const std::filesystem::path& path) {
   for (const auto& entry : fs::directory_iterator(path)) {
     if (entry.path().extension() == ".gguf") found.push_back(entry.path());
   }
-  GANTRY_CHECK(found.size() == 1, "{}: expected config.json or exactly one .gguf file in this folder, found {} .gguf files",
-               path.string(), found.size());
+  GANTRY_CHECK(found.size() == 1,
+               "{}: expected config.json or exactly one .gguf file in this folder, found {} .gguf files", path.string(),
+               found.size());
   return found[0];
 }
 
@@ -41,6 +42,7 @@ spec::ModelConfig load_config(const std::filesystem::path& path) {
 std::shared_ptr<LanguageModel> load_model(const std::filesystem::path& path, const LoadOptions& options) {
   const auto source = open_weights(path);
   const auto table = spec::tensor_table(source->config());
+  source->check(table);
   auto model = make_model(source->config());
   auto parameters = model->parameter_map();
   GANTRY_ASSERT(parameters.size() == table.size());
@@ -55,7 +57,6 @@ std::shared_ptr<LanguageModel> load_model(const std::filesystem::path& path, con
   }
   if (options.resident && options.device.is_cpu()) values = tensor::copy_to_huge_pages(values);
   for (std::size_t i = 0; i < table.size(); ++i) parameters.at(table[i].name).set_data(values[i]);
-  source->check_leftovers(table);
   model->eval();
   return model;
 }

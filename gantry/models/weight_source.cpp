@@ -50,20 +50,17 @@ class SafetensorsSource : public WeightSource {
   const spec::ModelConfig& config() const override { return config_; }
 
   at::Tensor read(const spec::TensorSpec& spec, std::optional<at::ScalarType> dtype) const override {
-    const formats::TensorInfo* info = find(spec.name);
-    GANTRY_CHECK(info != nullptr, "{}: tensor '{}' is missing; the file does not fit its config.json", source_,
-                 spec.name);
-    check_shape(source_, spec.name, info->shape, spec.shape);
-    const at::ScalarType stored = tensor::to_scalar_type(info->dtype);
-    GANTRY_CHECK(at::isFloatingType(stored), "{}: tensor '{}' holds {}, expected floating-point weights", source_,
-                 spec.name, formats::dtype_name(info->dtype));
-    const at::Tensor mapped = tensor::tensor_over(file_->data(*info), info->shape, stored, file_);
-    return mapped.to(dtype.value_or(stored));
+    const formats::TensorInfo& info = checked(spec);
+    const at::ScalarType stored = tensor::to_scalar_type(info.dtype);
+    return tensor::tensor_over(file_->data(info), info.shape, stored, file_).to(dtype.value_or(stored));
   }
 
-  void check_leftovers(const std::vector<spec::TensorSpec>& table) const override {
+  void check(const std::vector<spec::TensorSpec>& table) const override {
     std::set<std::string> known;
-    for (const auto& spec : table) known.insert(spec.name);
+    for (const auto& spec : table) {
+      checked(spec);
+      known.insert(spec.name);
+    }
     std::vector<std::string> unknown;
     for (const auto& tensor : file_->tensors()) {
       const std::string full = missing_prefix_ + tensor.name;
@@ -76,6 +73,17 @@ class SafetensorsSource : public WeightSource {
   }
 
  private:
+  const formats::TensorInfo& checked(const spec::TensorSpec& spec) const {
+    const formats::TensorInfo* info = find(spec.name);
+    GANTRY_CHECK(info != nullptr, "{}: tensor '{}' is missing; the file does not fit its config.json", source_,
+                 spec.name);
+    check_shape(source_, spec.name, info->shape, spec.shape);
+    GANTRY_CHECK(at::isFloatingType(tensor::to_scalar_type(info->dtype)),
+                 "{}: tensor '{}' holds {}, expected floating-point weights", source_, spec.name,
+                 formats::dtype_name(info->dtype));
+    return *info;
+  }
+
   // Old checkpoints call LayerNorm's parameters gamma and beta.
   static std::string renamed(std::string name) {
     if (name.ends_with("LayerNorm.gamma")) name.replace(name.size() - 5, 5, "weight");
@@ -111,22 +119,20 @@ class GgufSource : public WeightSource {
   const spec::ModelConfig& config() const override { return config_; }
 
   at::Tensor read(const spec::TensorSpec& spec, std::optional<at::ScalarType> dtype) const override {
-    const auto* info = spec.gguf_name.empty() ? nullptr : file_->find(spec.gguf_name);
-    GANTRY_CHECK(info != nullptr, "{}: tensor '{}' ({}) is missing", file_->source(), spec.gguf_name, spec.name);
-    const bool transposed = spec.gguf_transform == spec::GgufTransform::kTranspose;
-    std::vector<std::int64_t> stored_shape = spec.shape;
-    if (transposed) std::swap(stored_shape[0], stored_shape[1]);
-    check_shape(file_->source(), spec.gguf_name, info->shape, stored_shape);
-    at::Tensor values = at::empty(stored_shape, at::kFloat);
-    file_->dequantize(*info, {values.data_ptr<float>(), static_cast<std::size_t>(values.numel())});
-    if (transposed) values = values.t().contiguous();
+    const formats::GgufTensor& info = checked(spec);
+    at::Tensor values = at::empty(info.shape, at::kFloat);
+    file_->dequantize(info, {values.data_ptr<float>(), static_cast<std::size_t>(values.numel())});
+    if (spec.gguf_transform == spec::GgufTransform::kTranspose) values = values.t().contiguous();
     if (spec.gguf_transform == spec::GgufTransform::kUnpermuteRope) values = unpermuted(values, spec);
-    return values.to(dtype.value_or(info->type == formats::GgufType::kF32 && all_fp32() ? at::kFloat : at::kBFloat16));
+    return values.to(dtype.value_or(info.type == formats::GgufType::kF32 && all_fp32() ? at::kFloat : at::kBFloat16));
   }
 
-  void check_leftovers(const std::vector<spec::TensorSpec>& table) const override {
+  void check(const std::vector<spec::TensorSpec>& table) const override {
     std::set<std::string> known{"rope_freqs.weight"};
-    for (const auto& spec : table) known.insert(spec.gguf_name);
+    for (const auto& spec : table) {
+      checked(spec);
+      known.insert(spec.gguf_name);
+    }
     std::vector<std::string> unknown;
     for (const auto& tensor : file_->tensors()) {
       if (!known.contains(tensor.name)) unknown.push_back(tensor.name);
@@ -135,6 +141,17 @@ class GgufSource : public WeightSource {
   }
 
  private:
+  const formats::GgufTensor& checked(const spec::TensorSpec& spec) const {
+    GANTRY_CHECK(!spec.gguf_name.empty(), "{}: the model needs '{}', for which GGUF files have no tensor",
+                 file_->source(), spec.name);
+    const formats::GgufTensor* info = file_->find(spec.gguf_name);
+    GANTRY_CHECK(info != nullptr, "{}: tensor '{}' ({}) is missing", file_->source(), spec.gguf_name, spec.name);
+    std::vector<std::int64_t> shape = spec.shape;
+    if (spec.gguf_transform == spec::GgufTransform::kTranspose) std::swap(shape[0], shape[1]);
+    check_shape(file_->source(), spec.gguf_name, info->shape, shape);
+    return *info;
+  }
+
   // A GGUF file keeps norms in fp32 beside 16-bit or quantised matrices; the model then takes one type, bf16.
   bool all_fp32() const {
     for (const auto& tensor : file_->tensors()) {

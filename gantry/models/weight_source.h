@@ -15,11 +15,12 @@ class WeightSource {
  public:
   virtual ~WeightSource() = default;
   virtual const spec::ModelConfig& config() const = 0;
-  /// The tensor in `dtype` (the file's own, or bf16 for quantised ones, when empty), shape spec.shape. InputError naming
-  /// file and tensor when it is missing or of another shape.
+  /// Compares the file's headers with `table`, before anything of the configuration's size is allocated. InputError
+  /// naming file and tensor when one is missing, of another shape, no floating-point numbers, or not in the table.
+  virtual void check(const std::vector<spec::TensorSpec>& table) const = 0;
+  /// The tensor in `dtype` (the file's own, or bf16 for quantised ones, when empty), shape spec.shape; errors as
+  /// check().
   virtual at::Tensor read(const spec::TensorSpec& spec, std::optional<at::ScalarType> dtype) const = 0;
-  /// InputError when the file holds tensors that `table` does not know.
-  virtual void check_leftovers(const std::vector<spec::TensorSpec>& table) const = 0;
 };
 
 std::unique_ptr<WeightSource> open_weights(const std::filesystem::path& path);

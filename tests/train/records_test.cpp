@@ -12,6 +12,7 @@
 #include "gantry/tensor/dtype.h"
 #include "gantry/train/checkpoint.h"
 #include "gantry/train/metrics.h"
+#include "tests/test_support.h"
 
 namespace gantry::train {
 namespace {
@@ -20,13 +21,6 @@ namespace fs = std::filesystem;
 
 class Records : public ::testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "gantry-train-XXXXXX").string();
-    ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-    dir_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
   std::vector<std::int64_t> steps() const {
     std::vector<std::int64_t> result;
     for (const auto& [step, path] : list_checkpoints(dir_)) result.push_back(step);
@@ -47,18 +41,9 @@ class Records : public ::testing::Test {
     }
     formats::write_safetensors(file, tensors, {{"steps", "7"}});
   }
-  template <class Body>
-  static std::string message_of(const Body& body) {
-    try {
-      body();
-    } catch (const base::Error& error) {
-      return error.what();
-    }
-    ADD_FAILURE() << "expected an error";
-    return "";
-  }
 
-  fs::path dir_;
+  const tests::TemporaryFolder folder_;
+  const fs::path dir_ = folder_.path();
   FlatParameters flat_{{{"a", at::ones({4}), true}}, at::kFloat, at::kFloat};
   FlatAdamw optimizer_{flat_, {}};
 };
@@ -101,14 +86,13 @@ TEST_F(Records, ACheckpointOfAnotherModelIsRefused) {
   const auto refused = [&](NamedParameter parameter, at::ScalarType dtype) {
     FlatParameters other({std::move(parameter)}, dtype, at::kFloat);
     FlatAdamw optimizer(other, {});
-    return message_of([&] { read_checkpoint(dir_ / "checkpoint-1", other, optimizer); });
+    return tests::message_of<base::Error>([&] { read_checkpoint(dir_ / "checkpoint-1", other, optimizer); });
   };
-  EXPECT_NE(refused({"a", at::ones({5}), true}, at::kFloat).find("'a' holds 4 values of Float, expected 5 of Float"),
-            std::string::npos);
-  EXPECT_NE(refused({"b", at::ones({4}), true}, at::kFloat).find("'b'"), std::string::npos);
-  EXPECT_NE(refused({"a", at::ones({4}), true}, at::kBFloat16).find("remainder"), std::string::npos);
+  EXPECT_MENTIONS(refused({"a", at::ones({5}), true}, at::kFloat), "'a' holds 4 values of Float, expected 5 of Float");
+  EXPECT_MENTIONS(refused({"b", at::ones({4}), true}, at::kFloat), "'b'");
+  EXPECT_MENTIONS(refused({"a", at::ones({4}), true}, at::kBFloat16), "remainder");
   fs::remove(dir_ / "checkpoint-1" / "model.safetensors");
-  EXPECT_NE(refused({"a", at::ones({4}), true}, at::kFloat).find("checkpoint-1"), std::string::npos);
+  EXPECT_MENTIONS(refused({"a", at::ones({4}), true}, at::kFloat), "checkpoint-1");
 }
 
 TEST_F(Records, ACheckpointWithoutTheTrainedWeightsIsNotKept) {
@@ -118,10 +102,10 @@ TEST_F(Records, ACheckpointWithoutTheTrainedWeightsIsNotKept) {
     write_tensors(dir / "model.safetensors", {{"a", at::ones({4}, at::kBFloat16)}});
   };
   const auto write_with = [&](const auto& model) {
-    return message_of([&] { write_checkpoint(dir_, 2, 1, flat_, optimizer_, {}, model); });
+    return tests::message_of<base::Error>([&] { write_checkpoint(dir_, 2, 1, flat_, optimizer_, {}, model); });
   };
-  EXPECT_NE(write_with(incomplete).find("'a'"), std::string::npos);
-  EXPECT_NE(write_with(rounded).find("without the trained values of 'a'"), std::string::npos);
+  EXPECT_MENTIONS(write_with(incomplete), "'a'");
+  EXPECT_MENTIONS(write_with(rounded), "without the trained values of 'a'");
   EXPECT_EQ(steps(), (std::vector<std::int64_t>{1}));
 }
 
@@ -141,8 +125,8 @@ TEST_F(Records, AnOlderCheckpointWithFlatValuesStillResumes) {
   write_tensors(
       dir / "optimizer.safetensors",
       {{"first", first}, {"second", second}, {"values", at::ones({3})}, {"generator", generator.get_state()}});
-  EXPECT_NE(message_of([&] { read_checkpoint(dir, flat_, optimizer_); }).find("3 values do not fit"),
-            std::string::npos);
+  EXPECT_MENTIONS(tests::message_of<base::Error>([&] { read_checkpoint(dir, flat_, optimizer_); }),
+                  "3 values do not fit");
 }
 
 TEST_F(Records, ResumingDropsLaterRecordsAndABrokenLine) {
@@ -160,12 +144,8 @@ TEST_F(Records, AFreshWriterAppends) {
   MetricsWriter(file, -1).write({{"step", 1}});
   MetricsWriter(file, -1).write({{"step", 2}});
   EXPECT_EQ(base::read_text_file(file), "{\"step\":1}\n{\"step\":2}\n");
-  try {
-    MetricsWriter("/dev/null/metrics.jsonl", -1).write({});
-    FAIL() << "expected an error";
-  } catch (const base::Error& error) {
-    EXPECT_NE(std::string(error.what()).find("/dev/null/metrics.jsonl: cannot append"), std::string::npos);
-  }
+  EXPECT_MENTIONS(tests::message_of<base::Error>([] { MetricsWriter("/dev/null/metrics.jsonl", -1).write({}); }),
+                  "/dev/null/metrics.jsonl: cannot append");
 }
 
 }  // namespace
