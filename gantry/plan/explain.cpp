@@ -139,13 +139,15 @@ std::string infeasibility(const SearchInput& input, const TrainPlan& plan) {
       "{} {:.1f} GiB, {} {:.1f} GiB.",
       needed / kGibibyte, full, (needed - model->device_bytes()) / kGibibyte, model->device_bytes() / kGibibyte,
       terms[0].name, terms[0].value / kGibibyte, terms[1].name, terms[1].value / kGibibyte);
+  double devices = needed / model->device_bytes();
   const double host = stage.predicted->host_bytes;
+  devices = std::max(devices, host / model->host_bytes_per_device());
   if (host > model->host_bytes_per_device()) {
     text += fmt::format(" It also needs {:.0f} GiB of host memory a device; there are {:.0f}.", host / kGibibyte,
                         model->host_bytes_per_device() / kGibibyte);
   }
   text += fmt::format(" What would make it fit: devices of {:.0f} GiB, about {:.1f} times as many devices, ",
-                      std::ceil(needed / kGibibyte), needed / model->device_bytes());
+                      std::ceil(needed / kGibibyte), devices);
   return text + "a shorter sequence, or a smaller model.";
 }
 

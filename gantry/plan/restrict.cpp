@@ -79,6 +79,7 @@ void restrict_one(SearchSpace& space, std::string_view key, std::string_view tex
 }  // namespace
 
 SearchSpace restrict_space(SearchSpace space, std::string_view restrictions) {
+  for (SearchSpace& other : space.also) other = restrict_space(std::move(other), restrictions);
   while (!restrictions.empty()) {
     const std::string_view item = restrictions.substr(0, restrictions.find(','));
     const std::size_t equals = item.find('=');

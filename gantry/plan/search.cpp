@@ -15,6 +15,7 @@
 #include "gantry/plan/plan_build.h"
 #include "gantry/plan/stage_pricing.h"
 #include "gantry/plan/verify.h"
+#include "gantry/spec/tensor_table.h"
 
 namespace gantry::plan {
 namespace {
@@ -38,23 +39,21 @@ std::vector<cost::Mesh> meshes_of(const cost::Cluster& cluster) {
 class Searcher {
  public:
   Searcher(const SearchInput& input, const SearchOptions& options, SearchResult& result)
-      : input_(input),
-        options_(options),
-        space_(options.space),
-        pipeline_space_(options.space),
-        result_(result),
-        candidates_(options.best) {
-    if (space_.zero_limits_pipeline) {
-      std::erase_if(pipeline_space_.zero, [](int zero) { return zero > 1; });
-      pipeline_space_.weights = pipeline_space_.gradients = {0};
-      pipeline_space_.optimizer = pipeline_space_.activations = {0};
-    }
-  }
+      : input_(input), options_(options), result_(result), candidates_(options.best) {}
 
   void run() {
-    // Narrow searches first: fast, and what they find cuts off most of the wide ones.
+    for (const SearchSpace& space : options_.space.also) search_space(space);
+    search_space(options_.space);
+    result_.ranked = std::move(candidates_).ranked();
+  }
+
+ private:
+  // Narrow searches first: fast, and what they find cuts off most of the wide ones.
+  void search_space(const SearchSpace& space) {
+    use(space);
     const bool mixed = space_.mixed_stages && input_.cluster.devices() > 1;
     const std::vector<int> accumulations = accumulation_candidates();
+    done_ = 0;
     total_ = accumulations.size() * space_.chunked_loss.size() * (mixed ? 3 : 2);
     std::vector<std::unique_ptr<cost::CostModel>> models;
     for (const bool chunked : space_.chunked_loss) {
@@ -70,7 +69,7 @@ class Searcher {
     };
     space_.weights = space_.gradients = {0};
     equal_stages();
-    space_ = options_.space;
+    use(space);
     equal_stages();
     for (const auto& model : models) {
       if (mixed) {
@@ -80,10 +79,17 @@ class Searcher {
       for (std::size_t i = 0; i < count.operators.size(); ++i) result_.provenance.operators[i] += count.operators[i];
       result_.provenance.estimated_links |= count.estimated_links;
     }
-    result_.ranked = std::move(candidates_).ranked();
   }
 
- private:
+  void use(const SearchSpace& space) {
+    space_ = pipeline_space_ = space;
+    if (space.zero_limits_pipeline) {
+      std::erase_if(pipeline_space_.zero, [](int zero) { return zero > 1; });
+      pipeline_space_.weights = pipeline_space_.gradients = {0};
+      pipeline_space_.optimizer = pipeline_space_.activations = {0};
+    }
+  }
+
   std::vector<int> accumulation_candidates() const {
     std::vector<int> list;
     for (std::int64_t count = 1; count <= input_.global_batch; ++count) {
@@ -258,15 +264,14 @@ class Searcher {
 
   void solve(const cost::CostModel& model, const std::vector<cost::Mesh>& meshes,
              const std::vector<std::vector<cost::Policy>>& shapes, StageProblem problem) {
-    std::vector<MeshFamily> families;
+    Families families;
     std::vector<int> mesh_devices;
-    double share = 1;
     for (std::size_t m = 0; m < meshes.size(); ++m) {
       mesh_devices.push_back(meshes[m].devices());
       for (const cost::Policy& shape : shapes[m]) {
-        families.push_back(
+        families.list.push_back(
             {&family(model, meshes[m], shape, problem.accumulation, problem.stages != 1), static_cast<int>(m)});
-        share = std::min(share, weight_gradient_share(model, shape));
+        families.shares.push_back(weight_gradient_share(model, shape));
       }
     }
     // All or nothing means the same for every stage: one search each.
@@ -277,37 +282,77 @@ class Searcher {
       problem.checkpoint_all = all;
       problem.checkpoint_none = tuned || !all;
       problem.checkpoint_some = tuned;
-      solve_split(model, families, mesh_devices, problem, share);
+      solve_split(model, families, mesh_devices, problem);
     }
   }
 
-  void solve_split(const cost::CostModel& model, const std::vector<MeshFamily>& families,
-                   const std::vector<int>& mesh_devices, StageProblem problem, double share) {
-    problem.bound_s = candidates_.bound_s();
-    const int layers = static_cast<int>(input_.model.num_layers);
-    const int most = problem.stages > 0 ? problem.stages : std::min({space_.max_stages, layers, problem.devices});
-    std::optional<PricedStages> priced;
-    {
-      const base::ScopedSeconds timer(seconds_of("price_stages"));
-      priced.emplace(price_stages(families, mesh_devices, layers, most, problem));
-      result_.stages_priced += priced->priced;
+  struct Families {
+    std::vector<MeshFamily> list;
+    std::vector<double> shares;  // of the gradients of weights
+  };
+
+  // A zero-bubble pipeline fills by the least share among its stages: one search for each value that this can take,
+  // over the families with that share or more. Pipelines of mixed stages have many values: steps of .01.
+  void solve_split(const cost::CostModel& model, const Families& families, const std::vector<int>& mesh_devices,
+                   StageProblem problem) {
+    std::vector<double> levels = families.shares;
+    std::ranges::sort(levels);
+    const double step = problem.stages == 0 ? .01 : 1e-12;
+    std::vector<double> kept;
+    for (const double level : levels) {
+      if (kept.empty() || level >= kept.back() + step) kept.push_back(level);
     }
+    problem.bound_s = candidates_.bound_s();
+    PricedStages priced = price(families.list, mesh_devices, problem);
     // Schedules with the same memory share the table.
     for (const Schedule schedule : space_.schedules) {
-      if ((schedule == Schedule::kInterleaved) != (problem.chunks > 1)) continue;
-      if (schedule == Schedule::kZeroBubble && problem.stages == 1) continue;
-      const Objective objective = schedule_objective(schedule, problem.chunks, problem.accumulation, share);
-      InterStageOptions options;
-      options.stages = problem.stages;
-      options.incumbent_s = candidates_.bound_s();
-      std::vector<InterStageResult> found;
-      {
-        const base::ScopedSeconds timer(seconds_of("inter_stage"));
-        found = inter_stage(priced->tables, problem.devices, objective, options);
+      if ((schedule == Schedule::kInterleaved) == (problem.chunks > 1)) {
+        solve_schedule(model, priced, families.list, problem, schedule, kept.front());
       }
-      for (const InterStageResult& result : found) {
-        add_candidate(model, problem, schedule, result.stages, priced->choices, families);
+    }
+    if (!allowed(Schedule::kZeroBubble) || problem.chunks > 1 || problem.stages == 1) return;
+    for (std::size_t i = 1; i < kept.size(); ++i) {
+      const auto fill = [&](double share) {
+        return schedule_objective(Schedule::kZeroBubble, 1, problem.accumulation, share).fill;
+      };
+      // No plan of this level or a higher one takes less.
+      const Objective least{problem.accumulation - fill(kept[i]), fill(levels.back())};
+      if (split(priced, problem, least).empty()) return;
+      std::vector<MeshFamily> some;
+      for (std::size_t f = 0; f < families.list.size(); ++f) {
+        if (families.shares[f] >= kept[i]) some.push_back(families.list[f]);
       }
+      problem.bound_s = candidates_.best_s();
+      priced = price(some, mesh_devices, problem);
+      solve_schedule(model, priced, some, problem, Schedule::kZeroBubble, kept[i]);
+    }
+  }
+
+  PricedStages price(const std::vector<MeshFamily>& families, const std::vector<int>& mesh_devices,
+                     const StageProblem& problem) {
+    const base::ScopedSeconds timer(seconds_of("price_stages"));
+    const int layers = static_cast<int>(input_.model.num_layers);
+    const int most = problem.stages > 0 ? problem.stages : std::min({space_.max_stages, layers, problem.devices});
+    PricedStages priced = price_stages(families, mesh_devices, layers, most, problem);
+    result_.stages_priced += priced.priced;
+    return priced;
+  }
+
+  std::vector<InterStageResult> split(const PricedStages& priced, const StageProblem& problem,
+                                      const Objective& objective) {
+    InterStageOptions options;
+    options.stages = problem.stages;
+    options.incumbent_s = std::min(candidates_.bound_s(), problem.bound_s);
+    const base::ScopedSeconds timer(seconds_of("inter_stage"));
+    return inter_stage(priced.tables, problem.devices, objective, options);
+  }
+
+  void solve_schedule(const cost::CostModel& model, const PricedStages& priced, const std::vector<MeshFamily>& families,
+                      const StageProblem& problem, Schedule schedule, double share) {
+    if (schedule == Schedule::kZeroBubble && problem.stages == 1) return;
+    const Objective objective = schedule_objective(schedule, problem.chunks, problem.accumulation, share);
+    for (const InterStageResult& result : split(priced, problem, objective)) {
+      add_candidate(model, problem, schedule, result.stages, priced.choices, families);
     }
   }
 
@@ -353,6 +398,17 @@ void check_input(const SearchInput& input) {
                input.sequence);
 }
 
+// Weights, gradients and optimizer states lie somewhere: all devices and hosts together must hold them once.
+bool states_fit(const SearchInput& input) {
+  const cost::Cluster& cluster = input.cluster;
+  if (cluster.host_memory_bytes == 0) return true;
+  const double states = static_cast<double>(spec::parameter_count(input.model)) * 16;
+  const double there = static_cast<double>(cluster.nodes) *
+                       (static_cast<double>(cluster.host_memory_bytes) +
+                        static_cast<double>(cluster.device_memory_bytes) * cluster.devices_per_node);
+  return states <= there;
+}
+
 // The plan that needs the least memory beyond the devices': searched with ever more memory a device.
 std::vector<TrainPlan> least_bad(const SearchInput& input, const SearchOptions& options) {
   SearchInput larger = input;
@@ -360,6 +416,12 @@ std::vector<TrainPlan> least_bad(const SearchInput& input, const SearchOptions& 
   quick.best = 1;
   quick.progress = {};
   quick.space.refine_offload = false;
+  quick.space.mixed_stages = false;
+  quick.space.also.clear();
+  for (auto* ratios :
+       {&quick.space.weights, &quick.space.gradients, &quick.space.optimizer, &quick.space.activations}) {
+    *ratios = {0, ratios->back()};
+  }
   const double bytes = static_cast<double>(input.cluster.device_memory_bytes);
   const auto attempt = [&](double factor) {
     larger.cluster.device_memory_bytes = static_cast<std::uint64_t>(bytes * factor);
@@ -390,7 +452,7 @@ std::vector<TrainPlan> least_bad(const SearchInput& input, const SearchOptions& 
 SearchResult search(const SearchInput& input, const SearchOptions& options, const Arbiter& arbiter) {
   check_input(input);
   SearchResult result;
-  Searcher(input, options, result).run();
+  if (states_fit(input)) Searcher(input, options, result).run();
   if (!result.feasible()) {
     if (options.least_bad) result.least_bad = least_bad(input, options);
     return result;

@@ -31,7 +31,7 @@ struct SearchOptions {
   SearchSpace space;
   bool least_bad = true;  ///< where nothing fits, look for what fits least badly (several more searches)
   int best = 3;           ///< plans ranked and handed to the arbiter
-  /// Called with the share done, 0 to 1; throw to stop.
+  /// Called with the share done of the space being searched, 0 to 1; throw to stop.
   std::function<void(double)> progress;
 };
 

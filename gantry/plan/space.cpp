@@ -24,9 +24,13 @@ SearchSpace mist() {
   return space;
 }
 
+// Ratios are coarser than Mist's, for they are refined afterwards; its own grid is searched too.
 SearchSpace full() {
   SearchSpace space = mist();
+  space.also = {space};
   space.name = "full";
+  space.weights = space.gradients = {0, .5, 1};
+  space.activations = {0, .25, .5, .75, 1};
   space.zero = {0, 1, 2, 3};
   space.max_micro_batch = 16;
   space.micro_batch_powers = false;
@@ -155,6 +159,7 @@ SearchSpace without_knob(SearchSpace space, std::string_view name) {
   for (const Knob& knob : knobs()) {
     if (knob.name != name) continue;
     knob.fix(space);
+    for (SearchSpace& other : space.also) other = without_knob(std::move(other), name);
     return space;
   }
   base::fail_input("'{}' is not a knob of the search", name);

@@ -43,6 +43,7 @@ struct SearchSpace {
   std::vector<Schedule> schedules{Schedule::kOneFOneB};
   std::vector<int> chunks{2, 4};  ///< of interleaved schedules
   bool refine_offload = false;    ///< continuous offload ratios after the search
+  std::vector<SearchSpace> also;  ///< searched first; their plans compete and cut off worse ones
 };
 
 /// "megatron", "deepspeed", "aceso", "mist", "full". InputError lists them.
