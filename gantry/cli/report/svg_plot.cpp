@@ -167,7 +167,12 @@ PlotAxes plot_axes(const Plot& plot, PlotSize size) {
   for (const auto& mark : plot.marks) x.add(mark.x);
   const int y_ticks = std::max(3, size.height / 55);
   PlotAxes axes;
-  axes.x = x.empty() ? step_axis(0, 1, 1) : step_axis(x.low, x.high, std::max(2, size.width / 95));
+  const int x_ticks = std::max(2, size.width / 95);
+  if (plot.x_logarithmic && x.low > 0 && !x.empty()) {
+    axes.x = log_axis(x.low, x.high, x_ticks);
+  } else {
+    axes.x = x.empty() ? step_axis(0, 1, 1) : step_axis(x.low, x.high, x_ticks);
+  }
   if (y.empty()) {
     axes.y = linear_axis(0, 1, y_ticks);
   } else if (plot.scale == Scale::kLogarithmic && positive) {

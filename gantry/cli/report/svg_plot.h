@@ -47,7 +47,8 @@ struct Plot {
   std::string x_label;
   std::string y_label;  // with the unit
   Scale scale = Scale::kFit;
-  double y_cap = INFINITY;  // values above it do not widen the axis; an arrow shows where they leave its top
+  bool x_logarithmic = false;  // where all x are positive
+  double y_cap = INFINITY;     // values above it do not widen the axis; an arrow shows where they leave its top
   std::vector<Series> series = {};
   std::vector<Mark> marks = {};
   std::vector<LegendEntry> legend = {};

@@ -1,0 +1,342 @@
+#include "gantry/cli/planner/bench_plan.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <optional>
+
+#include "gantry/base/check.h"
+#include "gantry/base/env.h"
+#include "gantry/cli/planner/bench_output.h"
+#include "gantry/cli/planner/bench_plan_growth.h"
+#include "gantry/cli/planner/bench_plan_ladder.h"
+#include "gantry/cost/interference_report.h"
+#include "gantry/cost/overlap_measurements.h"
+#include "gantry/spec/named_models.h"
+
+namespace gantry::cli::planner {
+namespace {
+
+constexpr double kMegabyte = 1024.0 * 1024.0;
+constexpr const char* kFamilies[] = {"gpt", "llama"};
+constexpr const char* kKinds[] = {"l4", "a100"};
+
+constexpr const char* kRows[] = {"golden_1",
+                                 "golden_2",
+                                 "interference_l4",
+                                 "interference_a100",
+                                 "plan_22b_mist_space_s",
+                                 "plan_22b_full_space_s",
+                                 "plan_1024_devices_s",
+                                 "speedup_vs_megatron_l4_geomean",
+                                 "speedup_vs_megatron_a100_geomean",
+                                 "ablation",
+                                 "published_plan_22b",
+                                 "growth"};
+
+std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
+
+std::string seconds_text(double s) { return std::isfinite(s) ? fmt::format("{:.4g} s", s) : "nothing fits"; }
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  const std::size_t n = values.size();
+  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+BenchOutput::Form form_of(const PlanBenchOptions& options) {
+  if (options.json) return BenchOutput::Form::kJson;
+  return options.markdown ? BenchOutput::Form::kMarkdown : BenchOutput::Form::kText;
+}
+
+class PlanSuite {
+ public:
+  explicit PlanSuite(const PlanBenchOptions& options) : options_(options), out_("plan", form_of(options)) {}
+
+  void run() {
+    golden();
+    interference("l4", "l4-mist-overlap", 1.3);
+    interference("a100", "a100-mist", 2.5);
+    search_time("plan_22b_mist_space_s", bench_input("gpt-22b", "l4-4x8", 512, 2048), "mist", 1, options_.rounds);
+    search_time("plan_22b_full_space_s", bench_input("gpt-22b", "l4-4x8", 512, 2048), "full", 10, options_.rounds);
+    if (!options_.quick) {
+      search_time("plan_1024_devices_s", bench_input("gpt-22b", "l4-128x8", 4096, 2048, 96), "full", 60, 1);
+    }
+    for (const char* kind : kKinds) ladder(kind);
+    if (wanted("published_plan_22b")) published();
+    if (!options_.quick && wanted("growth")) growth();
+    out_.finish();
+  }
+
+ private:
+  bool wanted(std::string_view row) const {
+    return options_.row.empty() || std::ranges::find(options_.row, row) != options_.row.end();
+  }
+
+  static cost::StageQuery golden_stage(int layers, int checkpointed, int micro_batch, int data_parallel,
+                                       int accumulation) {
+    cost::StageQuery query;
+    query.layers = layers;
+    query.checkpointed = checkpointed;
+    query.mesh = {1, data_parallel};
+    query.policy.micro_batch = micro_batch;
+    query.policy.data_parallel = data_parallel;
+    query.accumulation = accumulation;
+    return query;
+  }
+
+  void golden() {
+    if (!wanted("golden_1") && !wanted("golden_2")) return;
+    cost::CostOptions options = cost::CostOptions::artifact();
+    options.flash_attention = false;
+    const cost::CostModel model(spec::named_model("gpt-1.3b"), 2048, cost::load_profile("l4-mist"),
+                                cost::load_cluster("l4-1x2"), options);
+    BenchTable table{"golden",
+                     "Published predictions of Mist's released code, GPT-1.3B on two L4 without FlashAttention",
+                     {"what", "Gantry", "published", "relative difference"},
+                     {},
+                     {},
+                     {}};
+    const auto compare = [&](const std::string& what, const char* unit, double value, double published) {
+      const double difference = value / published - 1;
+      table.cells.push_back({what, fmt::format("{:.9g} {}", value, unit), fmt::format("{:.9g} {}", published, unit),
+                             fmt::format("{:+.2e}", difference)});
+      table.json.push_back({{"what", what},
+                            {"value", value},
+                            {"unit", unit},
+                            {"published", published},
+                            {"relative_difference", difference}});
+    };
+    const cost::StageCost whole = model.price(golden_stage(24, 24, 8, 2, 2));
+    const double first = 2 * whole.t_s + whole.d_s;
+    const double second = golden_pipeline(model);
+    if (wanted("golden_1")) out_.row({"golden_1", first, "s", "published", 10.659405, first / 10.659405, 1});
+    if (wanted("golden_2")) out_.row({"golden_2", second, "s", "published", 9.268924, second / 9.268924, 1});
+    compare("iteration, data parallel", "s", first, 10.659405);
+    compare("iteration, pipeline", "s", second, 9.268924);
+    compare("peak forward, data parallel", "MB", whole.memory_forward_bytes / kMegabyte, 19255.25);
+    compare("peak backward, data parallel", "MB", whole.memory_backward_bytes / kMegabyte, 19503.125);
+    out_.table(table);
+  }
+
+  static double golden_pipeline(const cost::CostModel& model) {
+    cost::StageQuery first = golden_stage(12, 5, 2, 1, 16);
+    first.warmup = 1;
+    first.last = false;
+    cost::StageQuery second = golden_stage(12, 0, 2, 1, 16);
+    second.first = false;
+    const cost::StageCost a = model.price(first);
+    const cost::StageCost b = model.price(second);
+    return 15 * std::max(a.t_s, b.t_s) + a.t_s + b.t_s + std::max({0.0, a.d_s, b.d_s - a.t_s});
+  }
+
+  void interference(const std::string& kind, const char* profile_name, double bar) {
+    const std::string row = "interference_" + kind;
+    if (!wanted(row)) return;
+    const auto data = base::data_dir(std::filesystem::absolute(options_.source));
+    const auto path = data.value_or("../shared/data") / ("mist-" + kind) / "overlap_measurements.json";
+    if (!data || !std::filesystem::exists(path)) {
+      out_.missing(row, "bar", path.string() + " (GANTRY_DATA names the folder)");
+      return;
+    }
+    const cost::Profile profile = cost::load_profile(profile_name);
+    const auto measured = cost::read_overlap_measurements(path, profile);
+    const auto report = cost::interference_report(measured.samples, profile.factors(0, 0));
+    const double error = 100 * report.per_shape;
+    out_.row({row, error, "%", "bar", bar, bar / error, 1});
+    BenchTable table{row,
+                     fmt::format("Interference, {}: mean relative error on {} held-out measurements ({} fitted)", kind,
+                                 report.held_out_samples, report.fitted_samples),
+                     {"model", "error"},
+                     {},
+                     {},
+                     {}};
+    const auto add = [&](const char* model, double value) {
+      table.cells.push_back({model, percent(value)});
+      table.json.push_back({{"device", kind}, {"model", model}, {"error_percent", 100 * value}});
+    };
+    add("sum of the channels", report.sum);
+    add("max of the channels", report.max);
+    add("shipped factors (seen both halves)", report.shipped);
+    add("stagewise fit, the published procedure", report.stagewise);
+    add("joint fit, one set", report.joint);
+    add("joint fit, one set a group shape", report.per_shape);
+    out_.table(table);
+  }
+
+  void search_time(const char* row, const plan::SearchInput& input, const char* space, double bar_s,
+                   std::int64_t rounds) {
+    if (!wanted(row)) return;
+    std::vector<double> seconds;
+    for (std::int64_t i = 0; i < rounds; ++i) {
+      const TimedSearch timed = timed_search(input, plan::named_space(space));
+      if (!timed.result.feasible()) base::fail("{}: the search found no plan that fits", row);
+      seconds.push_back(timed.cpu_s);
+    }
+    const double value = median(seconds);
+    out_.row({row, value, "CPU s", "bar", bar_s, bar_s / value, rounds});
+  }
+
+  // Speed-ups of one kind of device, and the ablation that they are part of.
+  void ladder(const std::string& kind) {
+    const std::string row = "speedup_vs_megatron_" + kind + "_geomean";
+    const bool ablation = !options_.quick && wanted("ablation");
+    if (!wanted(row) && !ablation) return;
+    std::vector<LadderCase> cases;
+    for (const char* family : kFamilies) {
+      for (const Rung& rung : kRungs) cases.push_back(run_case(rung_input(family, rung, kind), ablation));
+    }
+    const auto gain = [&](const std::string& name, auto seconds) {
+      std::vector<double> ratios;
+      for (const LadderCase& c : cases) ratios.push_back(c.megatron_s / seconds(c));
+      const double mean = geometric_mean(ratios);
+      out_.row({name, mean, "x", "paper, average", kind == "l4" ? 1.32 : 1.34, mean / (kind == "l4" ? 1.32 : 1.34),
+                static_cast<std::int64_t>(ratios.size())});
+    };
+    if (wanted(row)) gain(row, [](const LadderCase& c) { return c.mist_s; });
+    if (!ablation) return;
+    gain("full_" + row, [](const LadderCase& c) { return c.steps_s.back(); });
+    ablation_table(kind, cases);
+  }
+
+  void ablation_table(const std::string& kind, const std::vector<LadderCase>& cases) {
+    BenchTable table{
+        "ablation",
+        fmt::format("Ablation, {}: predicted iteration, and speed-up over the best Megatron-space plan", kind),
+        {"space"},
+        {},
+        {},
+        {}};
+    for (const LadderCase& c : cases) table.columns.push_back(fmt::format("{} on {}", c.model, c.cluster));
+    table.columns.emplace_back("geometric mean");
+    const auto line = [&](const std::string& name, auto seconds) {
+      std::vector<std::string> cells{name};
+      std::vector<double> ratios;
+      for (const LadderCase& c : cases) {
+        const double s = seconds(c);
+        ratios.push_back(c.megatron_s / s);
+        const bool both = std::isfinite(s) && std::isfinite(c.megatron_s);
+        cells.push_back(both ? fmt::format("{} {:.3f}x", seconds_text(s), ratios.back()) : seconds_text(s));
+        base::OrderedJson json{{"device", kind}, {"model", c.model}, {"cluster", c.cluster}, {"space", name}};
+        if (std::isfinite(s)) json["iteration_s"] = s;
+        if (both) json["speedup_vs_megatron"] = ratios.back();
+        table.json.push_back(json);
+      }
+      cells.push_back(fmt::format("{:.3f}x", geometric_mean(ratios)));
+      table.cells.push_back(std::move(cells));
+    };
+    line("megatron", [](const LadderCase& c) { return c.megatron_s; });
+    const std::vector<plan::SearchSpace> spaces = plan::ablation_spaces();
+    for (std::size_t i = 0; i < spaces.size(); ++i) {
+      line(spaces[i].name, [&](const LadderCase& c) { return c.steps_s[i]; });
+    }
+    provenance_notes(table, kind, cases);
+    out_.table(table);
+  }
+
+  static void provenance_notes(BenchTable& table, const std::string& kind, const std::vector<LadderCase>& cases) {
+    std::string counts;
+    for (const LadderCase& c : cases) {
+      counts += fmt::format("{}{} {}/{}/{}/{}", counts.empty() ? "" : ", ", c.model, c.operators[0], c.operators[1],
+                            c.operators[2], c.operators[3]);
+      table.json.push_back({{"device", kind},
+                            {"model", c.model},
+                            {"operators_measured", c.operators[0]},
+                            {"operators_fitted", c.operators[1]},
+                            {"operators_roofline", c.operators[2]},
+                            {"operators_data_sheet", c.operators[3]}});
+    }
+    table.notes.push_back("All seconds are predictions of the closed form, none is a measurement.");
+    table.notes.push_back(
+        fmt::format("Operator prices of the Megatron-space search, measured/fitted/roofline/data sheet: {}.", counts));
+    table.notes.emplace_back(
+        kind == "l4"
+            ? "The profile has measured operators for h = 2048 only; rooflines fitted to them price the others."
+            : "The profile has measured links, copies and interference; a data-sheet roofline prices operators.");
+  }
+
+  void published() {
+    BenchTable table{"published_plan_22b",
+                     "The published plan for GPT-22B on 32 L4 and ours, both under the same model",
+                     {"cost model", "published plan", "ours, Mist's space", "published / ours", "values chosen for it"},
+                     {},
+                     {},
+                     {}};
+    for (const bool artifact : {false, true}) {
+      plan::SearchInput input = bench_input("gpt-22b", "l4-4x8", 512, 2048);
+      if (artifact) {
+        input.cost = cost::CostOptions::artifact();
+        input.profile = cost::load_profile("l4-mist");
+        input.cluster.host_memory_bytes = 0;
+      }
+      const std::string name = artifact ? "artifact" : "Gantry";
+      const plan::TrainPlan theirs = published_plan(input);
+      const double ours_s = timed_search(input, plan::named_space("mist")).iteration_s;
+      if (!theirs.predicted) {
+        table.cells.push_back({name, "does not fit", seconds_text(ours_s), "-", "-"});
+        table.json.push_back({{"cost_model", name}, {"published_fits", false}, {"ours_s", ours_s}});
+        continue;
+      }
+      const double theirs_s = theirs.predicted->iteration_s;
+      table.cells.push_back({name, fmt::format("{:.6g} s", theirs_s), fmt::format("{:.6g} s", ours_s),
+                             fmt::format("{:.4f}", theirs_s / ours_s), chosen(theirs)});
+      table.json.push_back({{"cost_model", name},
+                            {"published_fits", true},
+                            {"published_s", theirs_s},
+                            {"ours_s", ours_s},
+                            {"ratio", theirs_s / ours_s},
+                            {"chosen", chosen(theirs)}});
+      if (ours_s > theirs_s * (1 + 1e-9)) base::fail("the published plan is faster than ours under the {} model", name);
+    }
+    out_.table(table);
+  }
+
+  static std::string chosen(const plan::TrainPlan& plan) {
+    std::string zero, optimizer, activations;
+    for (const plan::Stage& stage : plan.stages) {
+      const char* comma = zero.empty() ? "" : ",";
+      zero += fmt::format("{}{}", comma, stage.policy.zero);
+      optimizer += fmt::format("{}{}", comma, stage.policy.optimizer_offload);
+      activations += fmt::format("{}{}", comma, stage.policy.activation_offload);
+    }
+    return fmt::format("ZeRO {}; OO {}; AO {}", zero, optimizer, activations);
+  }
+
+  void growth() {
+    const std::vector<GrowthPoint> points = measure_growth();
+    BenchTable table{"growth",
+                     "Growth of the search (GPT blocks of 22b's width, L4)",
+                     {"axis", "value", "space", "search, CPU s", "predicted iteration"},
+                     {},
+                     {},
+                     {}};
+    for (const GrowthPoint& point : points) {
+      table.cells.push_back({point.axis, fmt::format("{}", point.x), point.space, fmt::format("{:.3f}", point.cpu_s),
+                             seconds_text(point.iteration_s)});
+      base::OrderedJson json{
+          {"axis", point.axis}, {"x", point.x}, {"space", point.space}, {"search_cpu_s", point.cpu_s}};
+      if (std::isfinite(point.iteration_s)) json["iteration_s"] = point.iteration_s;
+      table.json.push_back(json);
+    }
+    out_.table(table);
+    if (!options_.growth_plot.empty()) write_growth(points, options_.growth_plot);
+  }
+
+  const PlanBenchOptions& options_;
+  BenchOutput out_;
+};
+
+}  // namespace
+
+void bench_plan(const PlanBenchOptions& options) {
+  for (const std::string& row : options.row) {
+    GANTRY_CHECK(std::ranges::find(kRows, row) != std::end(kRows), "suite plan has no row '{}'; it has {}", row,
+                 fmt::join(kRows, ", "));
+  }
+  GANTRY_CHECK(options.rounds > 0, "--rounds is {}, expected at least 1", options.rounds);
+  PlanSuite(options).run();
+}
+
+}  // namespace gantry::cli::planner
