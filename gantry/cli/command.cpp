@@ -19,6 +19,7 @@ struct Command::Parser {
 namespace {
 
 std::string option_name(const std::string& field) {
+  if (field == "output") return "-o,--output";  // the one short name, as compilers have it
   std::string name = "--" + field;
   std::replace(name.begin(), name.end(), '_', '-');
   return name;

@@ -12,5 +12,10 @@ void add_generate(Command& program);
 void add_train(Command& program);
 void add_report(Command& program);
 void add_bench(Command& program);
+/// `bench` of a program without libtorch.
+void add_planner_bench(Command& program);
+void add_profile(Command& program);
+void add_plan(Command& program);
+void add_simulate(Command& program);
 
 }  // namespace gantry::cli

@@ -10,6 +10,8 @@ namespace gantry::plan {
 
 double warmup_micro_batches(Schedule schedule, int chunks, int stages, int stages_after, int accumulation) {
   double warmup = stages_after;
+  // Every stage holds as many as the first: the gradients of weights wait for the cool-down.
+  if (schedule == Schedule::kZeroBubble) warmup = stages - 1;
   if (schedule == Schedule::kInterleaved) {
     // In chunks, each a 1/chunks of the stage: Megatron's warm-up and the one that runs.
     warmup = (2.0 * stages_after + (chunks - 1.0) * stages + 1) / chunks - 1;

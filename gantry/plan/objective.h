@@ -7,8 +7,9 @@
 
 namespace gantry::plan {
 
-/// Micro-batches (of the whole stage) alive before a stage's first backward, the running one not counted. 1F1B and
-/// ZB-H1: the stages after it. Interleaved over v chunks (Megatron-LM's schedule): (2 p + (v - 1) S + 1) / v - 1.
+/// Micro-batches (of the whole stage) alive before a stage's first backward, the running one not counted. 1F1B: the
+/// stages after it. ZB-H1: those of the first stage, on every stage (Qi et al., ICLR '24, section 3). Interleaved over
+/// v chunks (Megatron-LM's schedule): (2 p + (v - 1) S + 1) / v - 1.
 double warmup_micro_batches(Schedule schedule, int chunks, int stages, int stages_after, int accumulation);
 
 /// 1F1B: fill 1. Interleaved: 1/v of the bubble (Narayanan et al., SC '21, section 2.2). ZB-H1: forward + backward - 2

@@ -180,8 +180,8 @@ class Searcher {
       std::vector<cost::Policy> shapes;
       append_shapes(shapes, model, mesh, tp, accumulation);
       if (shapes.empty() || hopeless(model, shapes, accumulation, stages)) continue;
-      for (const int chunks : chunk_counts(stages, accumulation)) {
-        StageProblem problem = problem_for(accumulation, stages, chunks);
+      for (const auto& [schedule, chunks] : schedules_of(stages, accumulation)) {
+        StageProblem problem = problem_for(accumulation, stages, schedule, chunks);
         if (space_.layer_window >= 0) {
           const double mean = static_cast<double>(layers) / stages;
           problem.least_layers = std::max(1, static_cast<int>(std::floor(mean)) - space_.layer_window);
@@ -218,29 +218,36 @@ class Searcher {
       shapes.push_back(std::move(of_mesh));
     }
     if (meshes.empty()) return;
-    // The interleaved schedule's warm-up needs equal stages.
-    solve(model, meshes, shapes, problem_for(accumulation, space_.stages, 1));
+    // The warm-up of other schedules depends on the number of stages, which is open here.
+    if (allowed(Schedule::kOneFOneB)) {
+      solve(model, meshes, shapes, problem_for(accumulation, space_.stages, Schedule::kOneFOneB, 1));
+    }
   }
 
   bool allowed(Schedule schedule) const { return std::ranges::count(space_.schedules, schedule) > 0; }
 
-  // 1: plain schedules; more: model chunks of an interleaved one, which Megatron-LM runs with equal chunks only.
-  std::vector<int> chunk_counts(int stages, int accumulation) const {
-    std::vector<int> counts{1};
+  // Schedules of equal stages with their model chunks; Megatron-LM interleaves equal chunks only.
+  std::vector<std::pair<Schedule, int>> schedules_of(int stages, int accumulation) const {
+    std::vector<std::pair<Schedule, int>> list;
     const int layers = static_cast<int>(input_.model.num_layers);
-    if (stages == 1 || accumulation % stages != 0 || !allowed(Schedule::kInterleaved)) return counts;
-    for (const int chunks : space_.chunks) {
-      if (layers % (stages * chunks) == 0) counts.push_back(chunks);
+    for (const Schedule schedule : space_.schedules) {
+      if (schedule == Schedule::kOneFOneB) list.emplace_back(schedule, 1);
+      if (stages == 1) continue;
+      if (schedule == Schedule::kZeroBubble) list.emplace_back(schedule, 1);
+      if (schedule != Schedule::kInterleaved || accumulation % stages != 0) continue;
+      for (const int chunks : space_.chunks) {
+        if (layers % (stages * chunks) == 0) list.emplace_back(schedule, chunks);
+      }
     }
-    return counts;
+    return list;
   }
 
-  StageProblem problem_for(int accumulation, int stages, int chunks) const {
-    const Schedule schedule = chunks > 1 ? Schedule::kInterleaved : Schedule::kOneFOneB;
+  StageProblem problem_for(int accumulation, int stages, Schedule schedule, int chunks) const {
     StageProblem problem;
     problem.devices = input_.cluster.devices();
     problem.accumulation = accumulation;
     problem.stages = stages;
+    problem.schedule = schedule;
     problem.chunks = chunks;
     problem.most_layers = static_cast<int>(input_.model.num_layers);
     problem.warmup = [=](int after) { return warmup_micro_batches(schedule, chunks, stages, after, accumulation); };
@@ -292,25 +299,20 @@ class Searcher {
   };
 
   // A zero-bubble pipeline fills by the least share among its stages: one search for each value that this can take,
-  // over the families with that share or more. Pipelines of mixed stages have many values: steps of .01.
+  // over the families with that share or more.
   void solve_split(const cost::CostModel& model, const Families& families, const std::vector<int>& mesh_devices,
                    StageProblem problem) {
     std::vector<double> levels = families.shares;
     std::ranges::sort(levels);
-    const double step = problem.stages == 0 ? .01 : 1e-12;
+    constexpr double kStep = 1e-12;
     std::vector<double> kept;
     for (const double level : levels) {
-      if (kept.empty() || level >= kept.back() + step) kept.push_back(level);
+      if (kept.empty() || level >= kept.back() + kStep) kept.push_back(level);
     }
     problem.bound_s = candidates_.bound_s();
     PricedStages priced = price(families.list, mesh_devices, problem);
-    // Schedules with the same memory share the table.
-    for (const Schedule schedule : space_.schedules) {
-      if ((schedule == Schedule::kInterleaved) == (problem.chunks > 1)) {
-        solve_schedule(model, priced, families.list, problem, schedule, kept.front());
-      }
-    }
-    if (!allowed(Schedule::kZeroBubble) || problem.chunks > 1 || problem.stages == 1) return;
+    solve_level(model, priced, families.list, problem, kept.front());
+    if (problem.schedule != Schedule::kZeroBubble) return;
     for (std::size_t i = 1; i < kept.size(); ++i) {
       const auto fill = [&](double share) {
         return schedule_objective(Schedule::kZeroBubble, 1, problem.accumulation, share).fill;
@@ -324,7 +326,7 @@ class Searcher {
       }
       problem.bound_s = candidates_.best_s();
       priced = price(some, mesh_devices, problem);
-      solve_schedule(model, priced, some, problem, Schedule::kZeroBubble, kept[i]);
+      solve_level(model, priced, some, problem, kept[i]);
     }
   }
 
@@ -347,21 +349,19 @@ class Searcher {
     return inter_stage(priced.tables, problem.devices, objective, options);
   }
 
-  void solve_schedule(const cost::CostModel& model, const PricedStages& priced, const std::vector<MeshFamily>& families,
-                      const StageProblem& problem, Schedule schedule, double share) {
-    if (schedule == Schedule::kZeroBubble && problem.stages == 1) return;
-    const Objective objective = schedule_objective(schedule, problem.chunks, problem.accumulation, share);
+  void solve_level(const cost::CostModel& model, const PricedStages& priced, const std::vector<MeshFamily>& families,
+                   const StageProblem& problem, double share) {
+    const Objective objective = schedule_objective(problem.schedule, problem.chunks, problem.accumulation, share);
     for (const InterStageResult& result : split(priced, problem, objective)) {
-      add_candidate(model, problem, schedule, result.stages, priced.choices, families);
+      add_candidate(model, problem, result.stages, priced.choices, families);
     }
   }
 
-  void add_candidate(const cost::CostModel& model, const StageProblem& problem, Schedule schedule,
-                     const std::vector<StageChoice>& stages, const std::vector<PolicyChoice>& choices,
-                     const std::vector<MeshFamily>& families) {
+  void add_candidate(const cost::CostModel& model, const StageProblem& problem, const std::vector<StageChoice>& stages,
+                     const std::vector<PolicyChoice>& choices, const std::vector<MeshFamily>& families) {
     TrainPlan plan = plan_skeleton(input_, model.options());
     plan.accumulation = problem.accumulation;
-    plan.schedule = schedule;
+    plan.schedule = problem.schedule;
     plan.chunks = problem.chunks;
     append_stages(plan, stages, choices, families);
     evaluate(plan, model);

@@ -15,6 +15,7 @@ struct StageProblem {
   int stages = 0;        ///< 0: any number
   int least_layers = 1;  ///< of a stage
   int most_layers = 1;
+  Schedule schedule = Schedule::kOneFOneB;
   int chunks = 1;               ///< of each stage; divides its layers
   bool checkpoint_none = true;  ///< which counts of checkpointed layers are allowed: 0,
   bool checkpoint_all = true;   ///< all,

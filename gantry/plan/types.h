@@ -16,7 +16,7 @@ inline constexpr int kPlanSchema = 1;
 enum class Schedule : std::uint8_t {
   kOneFOneB,
   kInterleaved,  ///< 1F1B over `chunks` model chunks a stage (Megatron's virtual pipeline)
-  kZeroBubble,   ///< ZB-H1: weight gradients fill the cool-down bubble; memory as 1F1B
+  kZeroBubble,   ///< ZB-H1: weight gradients fill the cool-down bubble; every stage holds what 1F1B's first does
 };
 std::string_view schedule_name(Schedule schedule);  ///< "1f1b", "interleaved", "zero_bubble"
 

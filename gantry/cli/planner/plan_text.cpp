@@ -1,0 +1,179 @@
+#include "gantry/cli/planner/plan_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "gantry/spec/tensor_table.h"
+
+namespace gantry::cli::planner {
+namespace {
+
+constexpr double kGibibyte = 1024.0 * 1024.0 * 1024.0;
+
+std::string grouped(double value) {
+  std::string digits = fmt::format("{:.0f}", value);
+  for (int at = static_cast<int>(digits.size()) - 3; at > 0; at -= 3) digits.insert(static_cast<std::size_t>(at), ",");
+  return digits;
+}
+
+std::string seconds(double s) {
+  if (s >= 1) return fmt::format("{:.3f} s", s);
+  return fmt::format("{:.2f} ms", s * 1e3);
+}
+
+double peak(const plan::Stage& stage) {
+  return std::max(stage.predicted->memory_forward_bytes, stage.predicted->memory_backward_bytes);
+}
+
+std::string bar(double share, int width) {
+  const int full = static_cast<int>(std::lround(std::clamp(share, 0.0, 1.0) * width));
+  std::string text;
+  for (int i = 0; i < width; ++i) text += i < full ? "█" : "·";
+  return text;
+}
+
+std::string offloads(const cost::Policy& policy) {
+  std::string text;
+  const auto add = [&](const char* name, double ratio) {
+    if (ratio > 0) text += fmt::format("{}{} {:.0f}%", text.empty() ? "" : ", ", name, 100 * ratio);
+  };
+  add("weights", policy.weight_offload);
+  add("gradients", policy.gradient_offload);
+  add("optimizer", policy.optimizer_offload);
+  add("activations", policy.activation_offload);
+  return text.empty() ? "-" : text;
+}
+
+std::string schedule_text(const plan::TrainPlan& plan) {
+  const std::string name(plan::schedule_name(plan.schedule));
+  return plan.schedule == plan::Schedule::kInterleaved ? fmt::format("{} x{}", name, plan.chunks) : name;
+}
+
+// "4" where all stages agree, else "1-4".
+template <class Get>
+std::string range_of(const plan::TrainPlan& plan, Get get) {
+  const auto [low, high] = std::ranges::minmax(plan.stages, {}, get);
+  return get(low) == get(high) ? fmt::format("{}", get(low)) : fmt::format("{}-{}", get(low), get(high));
+}
+
+std::string terms_table(const char* title, std::vector<cost::CostTerm> terms, double scale, const char* unit) {
+  double sum = 0;
+  for (const cost::CostTerm& term : terms) sum += term.value;
+  std::string text = fmt::format("  {}\n", title);
+  for (const cost::CostTerm& term : terms) {
+    if (std::abs(term.value) < sum * 5e-4) continue;
+    text += fmt::format("    {:<50} {:>10.3f} {}  {:>5.1f} %\n", term.name, term.value * scale, unit,
+                        100 * term.value / sum);
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string headline(const plan::SearchInput& input) {
+  return fmt::format(
+      "{} ({:.2f} B parameters), {} sequences of {} tokens, on {}: {} x {} devices of {:.1f} GiB, profile {}",
+      input.model_name, static_cast<double>(spec::parameter_count(input.model)) / 1e9, input.global_batch,
+      input.sequence, input.cluster.name, input.cluster.nodes, input.cluster.devices_per_node,
+      static_cast<double>(input.cluster.device_memory_bytes) / kGibibyte, input.profile.name);
+}
+
+std::string provenance_line(const cost::ProvenanceCount& provenance) {
+  std::string text = "operator prices:";
+  for (std::size_t i = 0; i < provenance.operators.size(); ++i) {
+    text += fmt::format("{} {} {}", i == 0 ? "" : ",", provenance.operators[i],
+                        cost::provenance_name(static_cast<cost::Provenance>(i)));
+  }
+  if (provenance.estimated_links) text += "; some group shapes took the link of the nearest measured shape";
+  return text;
+}
+
+std::string ranking(const std::vector<plan::TrainPlan>& plans) {
+  std::string text = fmt::format("  {:>2} {:>12} {:>10} {:>13} {:>12} {:>7} {:>5} {:>5} {:>5}  {}\n", "#", "iteration",
+                                 "tokens/s", "accumulation", "micro-batch", "stages", "dp", "tp", "ZeRO", "schedule");
+  for (std::size_t i = 0; i < plans.size(); ++i) {
+    const plan::TrainPlan& plan = plans[i];
+    text += fmt::format("  {:>2} {:>12} {:>10} {:>13} {:>12} {:>7} {:>5} {:>5} {:>5}  {}\n", i + 1,
+                        seconds(plan.predicted->iteration_s), grouped(plan.predicted->tokens_per_s), plan.accumulation,
+                        range_of(plan, [](const plan::Stage& s) { return s.policy.micro_batch; }), plan.stages.size(),
+                        range_of(plan, [](const plan::Stage& s) { return s.policy.data_parallel; }),
+                        range_of(plan, [](const plan::Stage& s) { return s.policy.tensor_parallel; }),
+                        range_of(plan, [](const plan::Stage& s) { return s.policy.zero; }), schedule_text(plan));
+  }
+  return text;
+}
+
+std::string stage_table(const plan::TrainPlan& plan, const cost::CostModel& model) {
+  std::string text = fmt::format("  {:>5} {:>9} {:>6} {:>3} {:>3} {:>3} {:>4} {:>5} {:>11} {:>11}  {:<26} {}\n",
+                                 "stage", "layers", "mesh", "b", "dp", "tp", "ZeRO", "ckpt", "micro-batch", "extra",
+                                 "memory of a device", "offloaded; layers");
+  for (std::size_t i = 0; i < plan.stages.size(); ++i) {
+    const plan::Stage& stage = plan.stages[i];
+    const cost::Policy& policy = stage.policy;
+    std::string notes = offloads(policy);
+    if (policy.mode != cost::LayerMode::kStore) notes += fmt::format("; {}", cost::layer_mode_name(policy.mode));
+    if (policy.sequence_parallel) notes += "; sequence parallel";
+    text += fmt::format("  {:>5} {:>9} {:>6} {:>3} {:>3} {:>3} {:>4} {:>5} {:>11} {:>11}  {} {:>4.1f}/{:.1f} GiB  {}\n",
+                        i, fmt::format("{}-{}", stage.first_layer, stage.first_layer + stage.layers - 1),
+                        fmt::format("{}x{}", stage.mesh.nodes, stage.mesh.per_node), policy.micro_batch,
+                        policy.data_parallel, policy.tensor_parallel, policy.zero,
+                        fmt::format("{}/{}", stage.checkpointed, stage.layers), seconds(stage.predicted->t_s),
+                        seconds(stage.predicted->d_s), bar(peak(stage) / model.device_bytes(), 12),
+                        peak(stage) / kGibibyte, model.device_bytes() / kGibibyte, notes);
+  }
+  return text;
+}
+
+std::string explanation(const plan::TrainPlan& plan, const plan::PlanExplanation& why, const cost::CostModel& model) {
+  std::string text = fmt::format("  binding: {}\n", why.binding);
+  text += fmt::format("  iteration: {} steady state + {} filling and draining + {} first and last micro-batch\n",
+                      seconds(why.steady_s), seconds(why.fill_s), seconds(why.delta_s));
+  const auto slowest = static_cast<std::size_t>(why.slowest_stage);
+  text += terms_table(fmt::format("time of a micro-batch on stage {} (the slowest)", slowest).c_str(),
+                      why.stages[slowest].time, 1e3, "ms");
+  const auto fullest = static_cast<std::size_t>(std::ranges::max_element(plan.stages, {}, peak) - plan.stages.begin());
+  const plan::StageExplanation& stage = why.stages[fullest];
+  text += terms_table(fmt::format("memory of a device of stage {} (the fullest), {} peak, {:.1f} of {:.1f} GiB",
+                                  fullest, stage.forward_peak ? "forward" : "backward",
+                                  peak(plan.stages[fullest]) / kGibibyte, model.device_bytes() / kGibibyte)
+                          .c_str(),
+                      stage.forward_peak ? stage.memory_forward : stage.memory_backward, 1 / kGibibyte, "GiB");
+  return text;
+}
+
+std::string knob_table(const std::vector<plan::KnobValue>& values, double best_s) {
+  std::string text = "  what each knob is worth: the best plan without it\n";
+  for (const plan::KnobValue& value : values) {
+    if (std::isinf(value.iteration_s)) {
+      text += fmt::format("    without {:<24} nothing fits\n", value.knob);
+    } else {
+      text += fmt::format("    without {:<24} {:>12}  {:.3f}x\n", value.knob, seconds(value.iteration_s),
+                          value.iteration_s / best_s);
+    }
+  }
+  return text;
+}
+
+std::string comparison(const plan::TrainPlan& a, const plan::PlanExplanation& why_a, const plan::TrainPlan& b,
+                       const plan::PlanExplanation& why_b) {
+  const auto row = [](const char* name, double x, double y) {
+    return fmt::format("  {:<34} {:>12} {:>12} {:>8.3f}x\n", name, seconds(x), seconds(y), x > 0 ? y / x : 0);
+  };
+  const auto slowest = [](const plan::TrainPlan& p, const plan::PlanExplanation& why) {
+    return p.stages[static_cast<std::size_t>(why.slowest_stage)].predicted->t_s;
+  };
+  const auto fullest = [](const plan::TrainPlan& p) { return peak(*std::ranges::max_element(p.stages, {}, peak)); };
+  std::string text = fmt::format("  {:<34} {:>12} {:>12} {:>9}\n", "", "A", "B", "B / A");
+  text += row("iteration", a.predicted->iteration_s, b.predicted->iteration_s);
+  text += row("steady state", why_a.steady_s, why_b.steady_s);
+  text += row("filling and draining", why_a.fill_s, why_b.fill_s);
+  text += row("first and last micro-batch", why_a.delta_s, why_b.delta_s);
+  text += row("slowest stage, a micro-batch", slowest(a, why_a), slowest(b, why_b));
+  text += fmt::format("  {:<34} {:>8.1f} GiB {:>8.1f} GiB\n", "fullest device", fullest(a) / kGibibyte,
+                      fullest(b) / kGibibyte);
+  return text + fmt::format("  A: {}\n  B: {}\n", why_a.binding, why_b.binding);
+}
+
+}  // namespace gantry::cli::planner
