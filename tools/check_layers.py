@@ -27,10 +27,11 @@ MAY_INCLUDE = {
     "layers": ["kernels", "comm"],
     "models": ["layers", "spec", "text"],
     "train": ["models", "plan/types"],
+    "measure": ["models", "cost"],
     "quant": ["models"],
     "serve": ["models", "quant", "cost", "plan/types"],
     "grasp": ["layers", "quant", "formats"],
-    "cli": ["simulate", "train", "serve", "grasp"],
+    "cli": ["simulate", "train", "measure", "serve", "grasp"],
 }
 # Not even through other modules.
 NEVER = {"grasp": ["comm", "plan", "serve"]}

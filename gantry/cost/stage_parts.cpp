@@ -81,7 +81,7 @@ StageParts stage_parts(const SectionTable& table, const Profile& profile, const 
   parts.pre.steady_s += parts.pre.backward_s;
   parts.post = edge_seconds(sections.post, profile, options, group, policy, accumulation);
   const bool across = mesh.nodes > 1 || (cluster.nodes > 1 && mesh.per_node == cluster.devices_per_node);
-  if (options.price_p2p) {
+  if (options.price_p2p && cluster.devices() > 1) {
     const double boundary = block.output / (policy.sequence_parallel ? policy.tensor_parallel : 1);
     parts.p2p_s = p2p_s(profile, boundary, across);
     if (tied) {
