@@ -1,4 +1,5 @@
-// gantry bench foundation: the speed rows of docs/results/foundation.md, baselines and Gantry in turns, medians.
+// gantry bench: foundation, the speed rows of docs/results/foundation.md, baselines and Gantry in turns, medians; and
+// plan (planner/bench_plan.h).
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "gantry/base/timer.h"
 #include "gantry/cli/bench_measure.h"
 #include "gantry/cli/bench_server.h"
+#include "gantry/cli/planner/bench_plan.h"
 #include "gantry/cli/verbs.h"
 
 namespace gantry::cli {
@@ -257,6 +259,15 @@ class FoundationSuite {
   const MeasureOptions& measure_;
 };
 
+int run_plan_suite(const BenchOptions& common, planner::PlanBenchOptions options) {
+  options.source = common.source;
+  options.row = common.row;
+  options.rounds = common.rounds;
+  options.json = common.json;
+  planner::bench_plan(options);
+  return 0;
+}
+
 }  // namespace
 
 void add_bench(Command& program) {
@@ -265,13 +276,17 @@ void add_bench(Command& program) {
     std::string suite;
     BenchOptions options;
     MeasureOptions measure;
+    planner::PlanBenchOptions plan;
   };
   auto state = std::make_shared<State>();
-  verb.positional("SUITE", state->suite, "foundation");
+  verb.positional("SUITE", state->suite, "foundation or plan");
   verb.options(state->options);
   verb.options(state->measure);
+  verb.options(state->plan);
   verb.on_run([state] {
-    GANTRY_CHECK(state->suite == "foundation", "there is no benchmark suite '{}'; there is: foundation", state->suite);
+    if (state->suite == "plan") return run_plan_suite(state->options, state->plan);
+    GANTRY_CHECK(state->suite == "foundation", "there is no benchmark suite '{}'; there are: foundation, plan",
+                 state->suite);
     GANTRY_CHECK(state->options.rounds > 0, "--rounds is {}, expected at least 1", state->options.rounds);
     check_measure(state->measure);
     if (!state->measure.measure.empty()) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <utility>
 
@@ -28,6 +29,10 @@ std::size_t width_of(const std::string& text) {
 }
 
 }  // namespace
+
+std::string seconds_text(double seconds) {
+  return std::isfinite(seconds) ? fmt::format("{:.4g} s", seconds) : "nothing fits";
+}
 
 BenchOutput::BenchOutput(std::string suite, Form form) : suite_(std::move(suite)), form_(form) {}
 

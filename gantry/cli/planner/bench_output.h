@@ -27,6 +27,9 @@ struct BenchTable {
   std::vector<std::string> notes;  ///< below the table
 };
 
+/// "12.34 s", or "nothing fits" for infinity.
+std::string seconds_text(double seconds);
+
 class BenchOutput {
  public:
   enum class Form { kText, kMarkdown, kJson };

@@ -10,6 +10,7 @@
 #include "gantry/base/check.h"
 #include "gantry/base/env.h"
 #include "gantry/cli/planner/bench_output.h"
+#include "gantry/cli/planner/bench_plan_gains.h"
 #include "gantry/cli/planner/bench_plan_growth.h"
 #include "gantry/cli/planner/bench_plan_ladder.h"
 #include "gantry/cost/interference_report.h"
@@ -20,8 +21,6 @@ namespace gantry::cli::planner {
 namespace {
 
 constexpr double kMegabyte = 1024.0 * 1024.0;
-constexpr const char* kFamilies[] = {"gpt", "llama"};
-constexpr const char* kKinds[] = {"l4", "a100"};
 
 constexpr const char* kRows[] = {"golden_1",
                                  "golden_2",
@@ -32,13 +31,12 @@ constexpr const char* kRows[] = {"golden_1",
                                  "plan_1024_devices_s",
                                  "speedup_vs_megatron_l4_geomean",
                                  "speedup_vs_megatron_a100_geomean",
+                                 "speedup_settings",
                                  "ablation",
                                  "published_plan_22b",
                                  "growth"};
 
 std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
-
-std::string seconds_text(double s) { return std::isfinite(s) ? fmt::format("{:.4g} s", s) : "nothing fits"; }
 
 double median(std::vector<double> values) {
   std::ranges::sort(values);
@@ -64,16 +62,13 @@ class PlanSuite {
     if (!options_.quick) {
       search_time("plan_1024_devices_s", bench_input("gpt-22b", "l4-128x8", 4096, 2048, 96), "full", 60, 1);
     }
-    for (const char* kind : kKinds) ladder(kind);
-    if (wanted("published_plan_22b")) published();
+    bench_gains(options_, out_);
     if (!options_.quick && wanted("growth")) growth();
     out_.finish();
   }
 
  private:
-  bool wanted(std::string_view row) const {
-    return options_.row.empty() || std::ranges::find(options_.row, row) != options_.row.end();
-  }
+  bool wanted(std::string_view row) const { return wants(options_, row); }
 
   static cost::StageQuery golden_stage(int layers, int checkpointed, int micro_batch, int data_parallel,
                                        int accumulation) {
@@ -179,131 +174,6 @@ class PlanSuite {
     out_.row({row, value, "CPU s", "bar", bar_s, bar_s / value, rounds});
   }
 
-  // Speed-ups of one kind of device, and the ablation that they are part of.
-  void ladder(const std::string& kind) {
-    const std::string row = "speedup_vs_megatron_" + kind + "_geomean";
-    const bool ablation = !options_.quick && wanted("ablation");
-    if (!wanted(row) && !ablation) return;
-    std::vector<LadderCase> cases;
-    for (const char* family : kFamilies) {
-      for (const Rung& rung : kRungs) cases.push_back(run_case(rung_input(family, rung, kind), ablation));
-    }
-    const auto gain = [&](const std::string& name, auto seconds) {
-      std::vector<double> ratios;
-      for (const LadderCase& c : cases) ratios.push_back(c.megatron_s / seconds(c));
-      const double mean = geometric_mean(ratios);
-      out_.row({name, mean, "x", "paper, average", kind == "l4" ? 1.32 : 1.34, mean / (kind == "l4" ? 1.32 : 1.34),
-                static_cast<std::int64_t>(ratios.size())});
-    };
-    if (wanted(row)) gain(row, [](const LadderCase& c) { return c.mist_s; });
-    if (!ablation) return;
-    gain("full_" + row, [](const LadderCase& c) { return c.steps_s.back(); });
-    ablation_table(kind, cases);
-  }
-
-  void ablation_table(const std::string& kind, const std::vector<LadderCase>& cases) {
-    BenchTable table{
-        "ablation",
-        fmt::format("Ablation, {}: predicted iteration, and speed-up over the best Megatron-space plan", kind),
-        {"space"},
-        {},
-        {},
-        {}};
-    for (const LadderCase& c : cases) table.columns.push_back(fmt::format("{} on {}", c.model, c.cluster));
-    table.columns.emplace_back("geometric mean");
-    const auto line = [&](const std::string& name, auto seconds) {
-      std::vector<std::string> cells{name};
-      std::vector<double> ratios;
-      for (const LadderCase& c : cases) {
-        const double s = seconds(c);
-        ratios.push_back(c.megatron_s / s);
-        const bool both = std::isfinite(s) && std::isfinite(c.megatron_s);
-        cells.push_back(both ? fmt::format("{} {:.3f}x", seconds_text(s), ratios.back()) : seconds_text(s));
-        base::OrderedJson json{{"device", kind}, {"model", c.model}, {"cluster", c.cluster}, {"space", name}};
-        if (std::isfinite(s)) json["iteration_s"] = s;
-        if (both) json["speedup_vs_megatron"] = ratios.back();
-        table.json.push_back(json);
-      }
-      cells.push_back(fmt::format("{:.3f}x", geometric_mean(ratios)));
-      table.cells.push_back(std::move(cells));
-    };
-    line("megatron", [](const LadderCase& c) { return c.megatron_s; });
-    const std::vector<plan::SearchSpace> spaces = plan::ablation_spaces();
-    for (std::size_t i = 0; i < spaces.size(); ++i) {
-      line(spaces[i].name, [&](const LadderCase& c) { return c.steps_s[i]; });
-    }
-    provenance_notes(table, kind, cases);
-    out_.table(table);
-  }
-
-  static void provenance_notes(BenchTable& table, const std::string& kind, const std::vector<LadderCase>& cases) {
-    std::string counts;
-    for (const LadderCase& c : cases) {
-      counts += fmt::format("{}{} {}/{}/{}/{}", counts.empty() ? "" : ", ", c.model, c.operators[0], c.operators[1],
-                            c.operators[2], c.operators[3]);
-      table.json.push_back({{"device", kind},
-                            {"model", c.model},
-                            {"operators_measured", c.operators[0]},
-                            {"operators_fitted", c.operators[1]},
-                            {"operators_roofline", c.operators[2]},
-                            {"operators_data_sheet", c.operators[3]}});
-    }
-    table.notes.push_back("All seconds are predictions of the closed form, none is a measurement.");
-    table.notes.push_back(
-        fmt::format("Operator prices of the Megatron-space search, measured/fitted/roofline/data sheet: {}.", counts));
-    table.notes.emplace_back(
-        kind == "l4"
-            ? "The profile has measured operators for h = 2048 only; rooflines fitted to them price the others."
-            : "The profile has measured links, copies and interference; a data-sheet roofline prices operators.");
-  }
-
-  void published() {
-    BenchTable table{"published_plan_22b",
-                     "The published plan for GPT-22B on 32 L4 and ours, both under the same model",
-                     {"cost model", "published plan", "ours, Mist's space", "published / ours", "values chosen for it"},
-                     {},
-                     {},
-                     {}};
-    for (const bool artifact : {false, true}) {
-      plan::SearchInput input = bench_input("gpt-22b", "l4-4x8", 512, 2048);
-      if (artifact) {
-        input.cost = cost::CostOptions::artifact();
-        input.profile = cost::load_profile("l4-mist");
-        input.cluster.host_memory_bytes = 0;
-      }
-      const std::string name = artifact ? "artifact" : "Gantry";
-      const plan::TrainPlan theirs = published_plan(input);
-      const double ours_s = timed_search(input, plan::named_space("mist")).iteration_s;
-      if (!theirs.predicted) {
-        table.cells.push_back({name, "does not fit", seconds_text(ours_s), "-", "-"});
-        table.json.push_back({{"cost_model", name}, {"published_fits", false}, {"ours_s", ours_s}});
-        continue;
-      }
-      const double theirs_s = theirs.predicted->iteration_s;
-      table.cells.push_back({name, fmt::format("{:.6g} s", theirs_s), fmt::format("{:.6g} s", ours_s),
-                             fmt::format("{:.4f}", theirs_s / ours_s), chosen(theirs)});
-      table.json.push_back({{"cost_model", name},
-                            {"published_fits", true},
-                            {"published_s", theirs_s},
-                            {"ours_s", ours_s},
-                            {"ratio", theirs_s / ours_s},
-                            {"chosen", chosen(theirs)}});
-      if (ours_s > theirs_s * (1 + 1e-9)) base::fail("the published plan is faster than ours under the {} model", name);
-    }
-    out_.table(table);
-  }
-
-  static std::string chosen(const plan::TrainPlan& plan) {
-    std::string zero, optimizer, activations;
-    for (const plan::Stage& stage : plan.stages) {
-      const char* comma = zero.empty() ? "" : ",";
-      zero += fmt::format("{}{}", comma, stage.policy.zero);
-      optimizer += fmt::format("{}{}", comma, stage.policy.optimizer_offload);
-      activations += fmt::format("{}{}", comma, stage.policy.activation_offload);
-    }
-    return fmt::format("ZeRO {}; OO {}; AO {}", zero, optimizer, activations);
-  }
-
   void growth() {
     const std::vector<GrowthPoint> points = measure_growth();
     BenchTable table{"growth",
@@ -329,6 +199,10 @@ class PlanSuite {
 };
 
 }  // namespace
+
+bool wants(const PlanBenchOptions& options, std::string_view row) {
+  return options.row.empty() || std::ranges::find(options.row, row) != options.row.end();
+}
 
 void bench_plan(const PlanBenchOptions& options) {
   for (const std::string& row : options.row) {

@@ -3,6 +3,7 @@
 // under its own model (docs/results/plan.md).
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace gantry::cli::planner {
@@ -24,6 +25,9 @@ struct PlanBenchOptions {
     visit("growth_plot", growth_plot, "SVG file for the plot of search times; their numbers go beside it as CSV");
   }
 };
+
+/// Whether a row or table was asked for.
+bool wants(const PlanBenchOptions& options, std::string_view row);
 
 /// Prints all rows and tables. InputError for an unknown row; base::Interrupted after SIGINT.
 void bench_plan(const PlanBenchOptions& options);
