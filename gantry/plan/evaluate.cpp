@@ -26,12 +26,16 @@ Objective schedule_objective(Schedule schedule, int chunks, int accumulation, do
   return {accumulation - fill, fill};
 }
 
-double weight_gradient_share(const cost::CostModel& model, const cost::Policy& policy) {
-  const cost::Section& block =
-      model.sections().at({policy.micro_batch, policy.tensor_parallel, policy.mode, policy.sequence_parallel}).block;
-  const double seconds =
-      2 * block.forward_s + block.backward_s + block.accumulate_s + 2 * block.tp_forward_s + block.tp_backward_s;
-  return seconds > 0 ? block.weight_gradient_s / seconds : 0;
+double weight_gradient_share(const cost::CostModel& model, int tensor_parallel) {
+  double least = 1;
+  for (int mode = 0; mode < cost::kLayerModes; ++mode) {
+    const cost::SectionKey key{1, tensor_parallel, static_cast<cost::LayerMode>(mode), false};
+    const cost::Section& block = model.sections().at(key).block;
+    const double seconds =
+        2 * (block.forward_s + block.tp_forward_s) + block.backward_s + block.accumulate_s + block.tp_backward_s;
+    if (seconds > 0) least = std::min(least, block.weight_gradient_s / seconds);
+  }
+  return least;
 }
 
 cost::StageQuery stage_query(const TrainPlan& plan, int index) {
@@ -64,7 +68,7 @@ double closed_form_s(const TrainPlan& plan, const cost::CostModel& model) {
   for (const Stage& stage : plan.stages) {
     GANTRY_ASSERT(stage.predicted.has_value());
     choices.push_back({stage.layers, 0, {stage.predicted->t_s, stage.predicted->d_s, 0}});
-    share = std::min(share, weight_gradient_share(model, stage.policy));
+    share = std::min(share, weight_gradient_share(model, stage.policy.tensor_parallel));
   }
   return iteration_s(choices, schedule_objective(plan.schedule, plan.chunks, plan.accumulation, share));
 }

@@ -1,6 +1,7 @@
 #include "gantry/plan/explain.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -64,7 +65,7 @@ PlanExplanation explain(const TrainPlan& plan, const cost::CostModel& model) {
       why.slowest_stage = static_cast<int>(i);
     }
     sum += predicted.t_s;
-    share = std::min(share, weight_gradient_share(model, plan.stages[i].policy));
+    share = std::min(share, weight_gradient_share(model, plan.stages[i].policy.tensor_parallel));
   }
   const Objective objective = schedule_objective(plan.schedule, plan.chunks, plan.accumulation, share);
   why.steady_s = objective.steady * plan.stages[static_cast<std::size_t>(why.slowest_stage)].predicted->t_s;
@@ -130,25 +131,33 @@ std::string infeasibility(const SearchInput& input, const TrainPlan& plan) {
   const int full = fullest_stage(plan);
   const Stage& stage = plan.stages[static_cast<std::size_t>(full)];
   const double needed = peak_bytes(stage);
-  auto terms = model->explain_memory(stage_query(plan, full),
-                                     stage.predicted->memory_backward_bytes >= stage.predicted->memory_forward_bytes);
-  std::ranges::stable_sort(terms, std::ranges::greater{}, &cost::CostTerm::value);
-  std::string text = fmt::format(
-      "The least-bad plan needs {:.1f} GiB on a device of stage {}, {:.1f} GiB more than the {:.1f} GiB there are. "
-      "Largest parts: "
-      "{} {:.1f} GiB, {} {:.1f} GiB.",
-      needed / kGibibyte, full, (needed - model->device_bytes()) / kGibibyte, model->device_bytes() / kGibibyte,
-      terms[0].name, terms[0].value / kGibibyte, terms[1].name, terms[1].value / kGibibyte);
-  double devices = needed / model->device_bytes();
-  const double host = stage.predicted->host_bytes;
-  devices = std::max(devices, host / model->host_bytes_per_device());
-  if (host > model->host_bytes_per_device()) {
-    text += fmt::format(" It also needs {:.0f} GiB of host memory a device; there are {:.0f}.", host / kGibibyte,
-                        model->host_bytes_per_device() / kGibibyte);
+  const double there = model->device_bytes();
+  const double host_there = model->host_bytes_per_device();
+  double host = 0;
+  for (const Stage& any : plan.stages) host = std::max(host, any.predicted->host_bytes);
+  std::vector<std::string> remedies;
+  std::string text = "The least-bad plan";
+  if (needed > there) {
+    auto terms = model->explain_memory(stage_query(plan, full),
+                                       stage.predicted->memory_backward_bytes >= stage.predicted->memory_forward_bytes);
+    std::ranges::stable_sort(terms, std::ranges::greater{}, &cost::CostTerm::value);
+    text += fmt::format(
+        " needs {:.1f} GiB on a device of stage {}, {:.1f} GiB more than the {:.1f} GiB there are. Largest parts: {} "
+        "{:.1f} GiB, {} {:.1f} GiB.",
+        needed / kGibibyte, full, (needed - there) / kGibibyte, there / kGibibyte, terms[0].name,
+        terms[0].value / kGibibyte, terms[1].name, terms[1].value / kGibibyte);
+    remedies.push_back(fmt::format("devices of {:.0f} GiB", std::ceil(needed / kGibibyte)));
   }
-  text += fmt::format(" What would make it fit: devices of {:.0f} GiB, about {:.1f} times as many devices, ",
-                      std::ceil(needed / kGibibyte), devices);
-  return text + "a shorter sequence, or a smaller model.";
+  if (host > host_there) {
+    text += fmt::format("{} needs {:.1f} GiB of host memory a device; there are {:.1f}.",
+                        needed > there ? " It also" : "", host / kGibibyte, host_there / kGibibyte);
+    remedies.push_back(
+        fmt::format("nodes of {:.0f} GiB", std::ceil(host * input.cluster.devices_per_node / kGibibyte)));
+  }
+  const double devices = std::max(needed / there, host / host_there);
+  if (devices <= 100) remedies.push_back(fmt::format("about {:.1f} times as many devices", devices));
+  return text +
+         fmt::format(" What would make it fit: {}, a shorter sequence, or a smaller model.", fmt::join(remedies, ", "));
 }
 
 }  // namespace gantry::plan

@@ -174,7 +174,8 @@ class Searcher {
     const cost::Cluster& cluster = input_.cluster;
     cost::Mesh mesh{1, devices};
     if (devices > cluster.devices_per_node) mesh = {devices / cluster.devices_per_node, cluster.devices_per_node};
-    if (mesh.devices() != devices) return;
+    // A stage lies within one node or takes whole nodes.
+    if (mesh.devices() != devices || cluster.devices_per_node % mesh.per_node != 0) return;
     const int layers = static_cast<int>(input_.model.num_layers);
     for (const int tp : space_.tensor_parallel) {
       std::vector<cost::Policy> shapes;
@@ -218,10 +219,7 @@ class Searcher {
       shapes.push_back(std::move(of_mesh));
     }
     if (meshes.empty()) return;
-    // The warm-up of other schedules depends on the number of stages, which is open here.
-    if (allowed(Schedule::kOneFOneB)) {
-      solve(model, meshes, shapes, problem_for(accumulation, space_.stages, Schedule::kOneFOneB, 1));
-    }
+    solve(model, meshes, shapes, problem_for(accumulation, space_.stages, Schedule::kOneFOneB, 1));
   }
 
   bool allowed(Schedule schedule) const { return std::ranges::count(space_.schedules, schedule) > 0; }
@@ -278,7 +276,7 @@ class Searcher {
       for (const cost::Policy& shape : shapes[m]) {
         families.list.push_back(
             {&family(model, meshes[m], shape, problem.accumulation, problem.stages != 1), static_cast<int>(m)});
-        families.shares.push_back(weight_gradient_share(model, shape));
+        families.shares.push_back(weight_gradient_share(model, shape.tensor_parallel));
       }
     }
     // All or nothing means the same for every stage: one search each.
@@ -311,7 +309,10 @@ class Searcher {
     }
     problem.bound_s = candidates_.bound_s();
     PricedStages priced = price(families.list, mesh_devices, problem);
-    solve_level(model, priced, families.list, problem, kept.front());
+    if (allowed(problem.schedule)) solve_level(model, priced, families.list, problem, kept.front());
+    if (problem.schedule == Schedule::kOneFOneB && space_.mixed_stages && meshes_are_open(mesh_devices)) {
+      zero_bubble(model, families, mesh_devices, problem, priced);
+    }
     if (problem.schedule != Schedule::kZeroBubble) return;
     for (std::size_t i = 1; i < kept.size(); ++i) {
       const auto fill = [&](double share) {
@@ -319,14 +320,40 @@ class Searcher {
       };
       // No plan of this level or a higher one takes less.
       const Objective least{problem.accumulation - fill(kept[i]), fill(levels.back())};
+      problem.bound_s = candidates_.best_s();
       if (split(priced, problem, least).empty()) return;
       std::vector<MeshFamily> some;
       for (std::size_t f = 0; f < families.list.size(); ++f) {
         if (families.shares[f] >= kept[i]) some.push_back(families.list[f]);
       }
-      problem.bound_s = candidates_.best_s();
       priced = price(some, mesh_devices, problem);
       solve_level(model, priced, some, problem, kept[i]);
+    }
+  }
+
+  static bool meshes_are_open(const std::vector<int>& mesh_devices) { return mesh_devices.size() > 1; }
+
+  // How long each stage holds micro-batches depends on the number of stages here. With 1F1B's memory, which is less,
+  // most numbers are out of the question already.
+  void zero_bubble(const cost::CostModel& model, const Families& families, const std::vector<int>& mesh_devices,
+                   const StageProblem& relaxed, const PricedStages& priced) {
+    if (!allowed(Schedule::kZeroBubble)) return;
+    const auto [low, high] = std::ranges::minmax(families.shares);
+    const auto fill = [&](double share) {
+      return schedule_objective(Schedule::kZeroBubble, 1, relaxed.accumulation, share).fill;
+    };
+    // No plan of any share takes less.
+    const Objective least{relaxed.accumulation - fill(low), fill(high)};
+    const int layers = static_cast<int>(input_.model.num_layers);
+    for (int stages = 2; stages <= std::min({relaxed.devices, layers, space_.max_stages}); ++stages) {
+      if (space_.stages > 0 && stages != space_.stages) continue;
+      StageProblem problem = relaxed;
+      problem.stages = stages;
+      if (split(priced, problem, least).empty()) continue;
+      const StageProblem exact = problem_for(relaxed.accumulation, stages, Schedule::kZeroBubble, 1);
+      problem.schedule = exact.schedule;
+      problem.warmup = exact.warmup;
+      solve_split(model, families, mesh_devices, problem);
     }
   }
 
