@@ -11,6 +11,7 @@
 #include "gantry/base/check.h"
 #include "gantry/base/timer.h"
 #include "gantry/plan/candidates.h"
+#include "gantry/plan/enumerate.h"
 #include "gantry/plan/objective.h"
 #include "gantry/plan/plan_build.h"
 #include "gantry/plan/stage_pricing.h"
@@ -21,20 +22,6 @@ namespace gantry::plan {
 namespace {
 
 constexpr double kNever = std::numeric_limits<double>::infinity();
-
-bool power_of_two(std::int64_t value) { return (value & (value - 1)) == 0; }
-
-// Meshes that tile the cluster: parts of a node, or whole nodes.
-std::vector<cost::Mesh> meshes_of(const cost::Cluster& cluster) {
-  std::vector<cost::Mesh> meshes;
-  for (int devices = 1; devices <= cluster.devices_per_node; ++devices) {
-    if (cluster.devices_per_node % devices == 0) meshes.push_back({1, devices});
-  }
-  for (int nodes = 2; nodes <= cluster.nodes; ++nodes) {
-    if (cluster.nodes % nodes == 0) meshes.push_back({nodes, cluster.devices_per_node});
-  }
-  return meshes;
-}
 
 class Searcher {
  public:
@@ -52,7 +39,7 @@ class Searcher {
   void search_space(const SearchSpace& space) {
     use(space);
     const bool mixed = space_.mixed_stages && input_.cluster.devices() > 1;
-    const std::vector<int> accumulations = accumulation_candidates();
+    const std::vector<int> accumulations = accumulations_of(input_, space_);
     done_ = 0;
     total_ = accumulations.size() * space_.chunked_loss.size() * (mixed ? 3 : 2);
     std::vector<std::unique_ptr<cost::CostModel>> models;
@@ -90,72 +77,17 @@ class Searcher {
     }
   }
 
-  std::vector<int> accumulation_candidates() const {
-    std::vector<int> list;
-    for (std::int64_t count = 1; count <= input_.global_batch; ++count) {
-      if (input_.global_batch % count != 0) continue;
-      if (space_.micro_batch_powers && !power_of_two(count)) continue;
-      if (space_.accumulation > 0 && count != space_.accumulation) continue;
-      list.push_back(static_cast<int>(count));
-    }
-    return list;
-  }
-
   // Promising accumulations first, so that later ones are cut off by what was found.
   void search_accumulations(const cost::CostModel& model, const std::vector<int>& accumulations,
                             const std::function<void(int)>& search) {
     std::vector<std::pair<double, int>> bounds;
-    for (const int accumulation : accumulations) bounds.emplace_back(lower_bound_s(model, accumulation), accumulation);
+    for (const int accumulation : accumulations)
+      bounds.emplace_back(lower_bound_s(input_, space_, model, accumulation), accumulation);
     std::ranges::sort(bounds);
     for (const auto& [bound, accumulation] : bounds) {
       families_.clear();
       if (bound < candidates_.bound_s()) search(accumulation);
       if (options_.progress) options_.progress(static_cast<double>(++done_) / static_cast<double>(total_));
-    }
-  }
-
-  // Work that no plan avoids, spread evenly over all devices.
-  double lower_bound_s(const cost::CostModel& model, int accumulation) const {
-    double least = kNever;
-    for (const cost::Policy& policy : stage_shapes(model, accumulation)) {
-      least = std::min(least, layer_seconds(model, policy) * policy.data_parallel * policy.tensor_parallel);
-    }
-    return least * static_cast<double>(input_.model.num_layers) * accumulation / input_.cluster.devices();
-  }
-
-  static const cost::Sections& section(const cost::CostModel& model, const cost::Policy& policy) {
-    return model.sections().at({policy.micro_batch, policy.tensor_parallel, policy.mode, policy.sequence_parallel});
-  }
-
-  // Micro-batch, dp, tp, mode and sequence parallelism of every stage shape that an accumulation allows on some mesh.
-  std::vector<cost::Policy> stage_shapes(const cost::CostModel& model, int accumulation) const {
-    std::vector<cost::Policy> shapes;
-    for (const cost::Mesh& mesh : meshes_of(input_.cluster)) {
-      for (const int tp : space_.tensor_parallel) append_shapes(shapes, model, mesh, tp, accumulation);
-    }
-    return shapes;
-  }
-
-  void append_shapes(std::vector<cost::Policy>& shapes, const cost::CostModel& model, const cost::Mesh& mesh, int tp,
-                     int accumulation) const {
-    const std::int64_t samples = input_.global_batch / accumulation;
-    if (mesh.per_node % tp != 0 || !model.divisible(tp)) return;
-    const int dp = mesh.devices() / tp;
-    if (samples % dp != 0 || samples / dp > space_.max_micro_batch) return;
-    const int micro_batch = static_cast<int>(samples / dp);
-    if (space_.micro_batch_powers && !power_of_two(micro_batch)) return;
-    if (space_.micro_batch > 0 && micro_batch != space_.micro_batch) return;
-    for (const cost::LayerMode mode : space_.modes) {
-      for (const bool sequence_parallel : space_.sequence_parallel) {
-        if (sequence_parallel && (tp == 1 || input_.sequence % tp != 0)) continue;
-        cost::Policy policy;
-        policy.micro_batch = micro_batch;
-        policy.data_parallel = dp;
-        policy.tensor_parallel = tp;
-        policy.mode = mode;
-        policy.sequence_parallel = sequence_parallel;
-        shapes.push_back(policy);
-      }
     }
   }
 
@@ -178,10 +110,9 @@ class Searcher {
     if (mesh.devices() != devices || cluster.devices_per_node % mesh.per_node != 0) return;
     const int layers = static_cast<int>(input_.model.num_layers);
     for (const int tp : space_.tensor_parallel) {
-      std::vector<cost::Policy> shapes;
-      append_shapes(shapes, model, mesh, tp, accumulation);
+      const auto shapes = shapes_of(input_, space_, model, mesh, tp, accumulation);
       if (shapes.empty() || hopeless(model, shapes, accumulation, stages)) continue;
-      for (const auto& [schedule, chunks] : schedules_of(stages, accumulation)) {
+      for (const auto& [schedule, chunks] : schedules_of(input_, space_, stages, accumulation)) {
         StageProblem problem = problem_for(accumulation, stages, schedule, chunks);
         if (space_.layer_window >= 0) {
           const double mean = static_cast<double>(layers) / stages;
@@ -202,42 +133,21 @@ class Searcher {
            candidates_.bound_s();
   }
 
-  static double layer_seconds(const cost::CostModel& model, const cost::Policy& policy) {
-    const cost::Section& block = section(model, policy).block;
-    return block.forward_s + block.backward_s + block.tp_forward_s + block.tp_backward_s;
-  }
-
   // Each stage has its own mesh and tensor-parallel degree; any number of stages.
   void search_mixed(const cost::CostModel& model, int accumulation) {
     std::vector<cost::Mesh> meshes;
     std::vector<std::vector<cost::Policy>> shapes;
     for (const cost::Mesh& mesh : meshes_of(input_.cluster)) {
       std::vector<cost::Policy> of_mesh;
-      for (const int tp : space_.tensor_parallel) append_shapes(of_mesh, model, mesh, tp, accumulation);
+      for (const int tp : space_.tensor_parallel) {
+        std::ranges::copy(shapes_of(input_, space_, model, mesh, tp, accumulation), std::back_inserter(of_mesh));
+      }
       if (of_mesh.empty()) continue;
       meshes.push_back(mesh);
       shapes.push_back(std::move(of_mesh));
     }
     if (meshes.empty()) return;
     solve(model, meshes, shapes, problem_for(accumulation, space_.stages, Schedule::kOneFOneB, 1));
-  }
-
-  bool allowed(Schedule schedule) const { return std::ranges::count(space_.schedules, schedule) > 0; }
-
-  // Schedules of equal stages with their model chunks; Megatron-LM interleaves equal chunks only.
-  std::vector<std::pair<Schedule, int>> schedules_of(int stages, int accumulation) const {
-    std::vector<std::pair<Schedule, int>> list;
-    const int layers = static_cast<int>(input_.model.num_layers);
-    for (const Schedule schedule : space_.schedules) {
-      if (schedule == Schedule::kOneFOneB) list.emplace_back(schedule, 1);
-      if (stages == 1) continue;
-      if (schedule == Schedule::kZeroBubble) list.emplace_back(schedule, 1);
-      if (schedule != Schedule::kInterleaved || accumulation % stages != 0) continue;
-      for (const int chunks : space_.chunks) {
-        if (layers % (stages * chunks) == 0) list.emplace_back(schedule, chunks);
-      }
-    }
-    return list;
   }
 
   StageProblem problem_for(int accumulation, int stages, Schedule schedule, int chunks) const {
@@ -309,7 +219,7 @@ class Searcher {
     }
     problem.bound_s = candidates_.bound_s();
     PricedStages priced = price(families.list, mesh_devices, problem);
-    if (allowed(problem.schedule)) solve_level(model, priced, families.list, problem, kept.front());
+    if (allowed(space_, problem.schedule)) solve_level(model, priced, families.list, problem, kept.front());
     if (problem.schedule == Schedule::kOneFOneB && space_.mixed_stages && meshes_are_open(mesh_devices)) {
       zero_bubble(model, families, mesh_devices, problem, priced);
     }
@@ -337,7 +247,7 @@ class Searcher {
   // most numbers are out of the question already.
   void zero_bubble(const cost::CostModel& model, const Families& families, const std::vector<int>& mesh_devices,
                    const StageProblem& relaxed, const PricedStages& priced) {
-    if (!allowed(Schedule::kZeroBubble)) return;
+    if (!allowed(space_, Schedule::kZeroBubble)) return;
     const auto [low, high] = std::ranges::minmax(families.shares);
     const auto fill = [&](double share) {
       return schedule_objective(Schedule::kZeroBubble, 1, relaxed.accumulation, share).fill;
