@@ -25,6 +25,7 @@ struct PlanOptions {
   std::int64_t best = 3;
   bool simulate = true;
   bool explain = false;
+  bool operators = false;
   std::optional<std::string> why_not;
   std::optional<std::string> evaluate;
   std::vector<std::string> compare;
@@ -41,6 +42,7 @@ struct PlanOptions {
     visit("simulate", simulate, "rank the best plans by simulation instead of the closed form");
     visit.group("Questions");
     visit("explain", explain, "what binds the plan, what its time and memory are made of, what each knob is worth");
+    visit("operators", operators, "the operator prices behind the slowest stage, and where each comes from");
     visit("why_not", why_not, "why another choice loses: tp=8,zero=3,stages=4,checkpoint=none,...");
     visit("evaluate", evaluate, "price this plan file instead of searching");
     visit("compare", compare, "two plan files, priced side by side");
@@ -198,6 +200,7 @@ class PlanVerb {
     } else {
       std::printf("  %s\n", why.binding.c_str());
     }
+    if (options_.operators) std::printf("%s", text::operator_table(best, why, *model).c_str());
     if (options_.why_not) {
       const plan::WhyNot answer = plan::why_not(input_, options, best, *options_.why_not);
       std::printf("\n  why not %s: %s\n", options_.why_not->c_str(), answer.answer.c_str());

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "gantry/cost/sections.h"
 #include "gantry/spec/tensor_table.h"
 
 namespace gantry::cli::planner {
@@ -140,6 +141,19 @@ std::string explanation(const plan::TrainPlan& plan, const plan::PlanExplanation
                                   peak(plan.stages[fullest]) / kGibibyte, model.device_bytes() / kGibibyte)
                           .c_str(),
                       stage.forward_peak ? stage.memory_forward : stage.memory_backward, 1 / kGibibyte, "GiB");
+  return text;
+}
+
+std::string operator_table(const plan::TrainPlan& plan, const plan::PlanExplanation& why,
+                           const cost::CostModel& model) {
+  const cost::Policy& policy = plan.stages[static_cast<std::size_t>(why.slowest_stage)].policy;
+  const cost::SectionKey key{policy.micro_batch, policy.tensor_parallel, policy.mode, policy.sequence_parallel};
+  std::string text = fmt::format("  operators of stage {}: embedding, one layer, head; micro-batch {}, tp {}\n",
+                                 why.slowest_stage, policy.micro_batch, policy.tensor_parallel);
+  for (const cost::OperatorLine& line : model.sections().lines(key)) {
+    text += fmt::format("    {:<28} {:<24} {:>10.3f} ms {:>10.3f} ms  {}\n", line.node, line.op, line.forward_s * 1e3,
+                        line.backward_s * 1e3, cost::provenance_name(line.provenance));
+  }
   return text;
 }
 

@@ -18,6 +18,8 @@ std::string ranking(const std::vector<plan::TrainPlan>& plans);
 std::string stage_table(const plan::TrainPlan& plan, const cost::CostModel& model);
 /// Terms of time and memory of the slowest and the fullest stage.
 std::string explanation(const plan::TrainPlan& plan, const plan::PlanExplanation& why, const cost::CostModel& model);
+/// Every operator price behind the slowest stage, with its source.
+std::string operator_table(const plan::TrainPlan& plan, const plan::PlanExplanation& why, const cost::CostModel& model);
 std::string knob_table(const std::vector<plan::KnobValue>& values, double best_s);
 /// Two plans side by side under one model.
 std::string comparison(const plan::TrainPlan& a, const plan::PlanExplanation& why_a, const plan::TrainPlan& b,
