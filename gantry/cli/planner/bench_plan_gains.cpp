@@ -54,15 +54,17 @@ class Gains {
     const bool ablation = !options_.quick && wants(options_, "ablation");
     if (!wants(options_, row) && !ablation) return;
     std::vector<LadderCase> all;
+    std::vector<BenchTable> tables;
     for (const char* family : kFamilies) {
       const std::vector<LadderCase> cases = run_ladder(family, kind, ablation);
-      if (ablation) ablation_table(family, kind, cases);
+      if (ablation) tables.push_back(ablation_table(family, kind, cases));
       all.insert(all.end(), cases.begin(), cases.end());
     }
     if (wants(options_, row)) gain_row(row, kind, gains_of(all, [](const LadderCase& c) { return c.mist_s; }));
     if (ablation) {
       gain_row("full_" + row, kind, gains_of(all, [](const LadderCase& c) { return c.steps_s.back(); }));
     }
+    for (const BenchTable& table : tables) out_.table(table);
   }
 
   void gain_row(const std::string& row, const std::string& kind, const std::vector<double>& gains) {
@@ -70,7 +72,8 @@ class Gains {
     out_.row({row, mean, "x", "paper, measured average", paper_gain(kind), mean / paper_gain(kind), 1});
   }
 
-  void ablation_table(const std::string& family, const std::string& kind, const std::vector<LadderCase>& cases) {
+  static BenchTable ablation_table(const std::string& family, const std::string& kind,
+                                   const std::vector<LadderCase>& cases) {
     BenchTable table = make_table(
         "ablation",
         fmt::format("Ablation, {} on {}: predicted iteration, and speed-up over the best Megatron-space plan", family,
@@ -103,7 +106,7 @@ class Gains {
       line(spaces[i].name, [&](const LadderCase& c) { return c.steps_s[i]; });
     }
     provenance_notes(table, kind, cases);
-    out_.table(table);
+    return table;
   }
 
   static void provenance_notes(BenchTable& table, const std::string& kind, const std::vector<LadderCase>& cases) {
