@@ -123,7 +123,7 @@ std::vector<CostTerm> CostModel::explain_memory(const StageQuery& query, bool ba
                               {"activations of micro-batches in flight", (query.warmup + 1) * micro_batch}};
   double embedding = 0;
   if (query.first) embedding += memory.pre_states + (query.warmup + 1) * memory.pre_saved;
-  if (query.last) embedding += memory.post_states;
+  if (query.last) embedding += memory.post_states - (query.first ? memory.shared_states : 0);
   terms.push_back({"embedding and head", embedding});
   double known = 0;
   for (const CostTerm& term : terms) known += term.value;

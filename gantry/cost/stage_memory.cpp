@@ -78,11 +78,12 @@ StageMemory::Peaks StageMemory::peaks(int layers, int checkpointed, double warmu
   peaks.forward = states_forward + common + others + restored + peak_forward + 2 * warmup * output;
   peaks.backward = states_backward + common + others + restored + peak_backward + 2 * (warmup + 1) * output;
   if (last) {
-    const double head = common + post_states + micro_batch;
+    const double own_states = post_states - (first ? shared_states : 0);
+    const double head = common + own_states + micro_batch;
     const double kept = checkpointed == 0 ? activation_offload * full_saved[0] : 0;
-    peaks.forward = std::max(peaks.forward + post_states, states_forward + head + post_peak_forward);
+    peaks.forward = std::max(peaks.forward + own_states, states_forward + head + post_peak_forward);
     peaks.backward =
-        std::max(peaks.backward + post_states - output, states_backward + head + post_peak_backward + kept) +
+        std::max(peaks.backward + own_states - output, states_backward + head + post_peak_backward + kept) +
         post_output;
   }
   return peaks;

@@ -32,6 +32,7 @@ struct StageMemory {
   double pre_states = 0;
   double pre_saved = 0;
   double post_states = 0;
+  double shared_states = 0;  ///< of both, where tied weights serve embedding and head on one stage
   double post_peak_forward = 0;
   double post_peak_backward = 0;
   double post_output = 0;

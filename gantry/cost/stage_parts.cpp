@@ -82,8 +82,7 @@ StageParts stage_parts(const SectionTable& table, const Profile& profile, const 
   parts.post = edge_seconds(sections.post, profile, options, group, policy, accumulation);
   const bool across = mesh.nodes > 1 || (cluster.nodes > 1 && mesh.per_node == cluster.devices_per_node);
   if (options.price_p2p && cluster.devices() > 1) {
-    const double boundary = block.output / (policy.sequence_parallel ? policy.tensor_parallel : 1);
-    parts.p2p_s = p2p_s(profile, boundary, across);
+    parts.p2p_s = p2p_s(profile, block.output, across);  // sequence-parallel ranks hold a part each
     if (tied) {
       const GroupShape pair{across ? 2 : 1, across ? 1 : 2};
       const double shared = sections.pre.elements * element_bytes(options.dtype);
@@ -92,6 +91,7 @@ StageParts stage_parts(const SectionTable& table, const Profile& profile, const 
   }
   parts.tied = tied && !options.artifact_terms;
   parts.memory = stage_memory(sections, policy, options);
+  if (parts.tied) parts.memory.shared_states = std::min(parts.memory.pre_states, parts.memory.post_states);
   return parts;
 }
 
