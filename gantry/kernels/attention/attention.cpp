@@ -46,12 +46,12 @@ void rotate(const at::Tensor& qkv, const RopeTables& rope, const at::Tensor& pos
 
 template <class Raw>
 HeadView<const Raw> const_view(const at::Tensor& x) {
-  return {raw_const<Raw>(x), x.stride(0), x.stride(1)};
+  return {raw_const<Raw>(x), x.stride(0), x.stride(1), x.stride(2)};
 }
 
 template <class Raw>
 HeadView<Raw> view(const at::Tensor& x) {
-  return {raw<Raw>(x), x.stride(0), x.stride(1)};
+  return {raw<Raw>(x), x.stride(0), x.stride(1), x.stride(2)};
 }
 
 FlashShape make_shape(const at::Tensor& q, std::int64_t k_length, const AttentionOptions& o) {

@@ -7,7 +7,7 @@ constexpr std::int64_t kQ = kFlashQueryTile;
 constexpr std::int64_t kK = kFlashKeyTile;
 
 struct ForwardTiles {
-  float* keys;     // [head_dim, padded] transposed
+  float* keys;     // transposed tiles
   float* values;   // [padded, head_dim]
   float* scores;   // [kQ, kK]
   float* q;        // [kQ, head_dim]
@@ -36,8 +36,9 @@ bool any_nan(const F32x16 (&s)[4]) {
   return found;
 }
 
-// Scores of one tile to probabilities under the running maximum; rescales what was summed so far when it rises.
-void soften(const ForwardTiles& tiles, std::int64_t rows, std::int64_t dim) {
+// Scores of one tile to probabilities under the running maximum; rescales what was summed so far when it rises. Dropped
+// probabilities (`keep`, if not null) count in the sum but not in the output.
+void soften(const ForwardTiles& tiles, std::int64_t rows, std::int64_t dim, const KeepTile* keep, float kept) {
   for (std::int64_t r = 0; r < rows; ++r) {
     float* row = tiles.scores + r * kK;
     F32x16 s[4];
@@ -56,7 +57,7 @@ void soften(const ForwardTiles& tiles, std::int64_t rows, std::int64_t dim) {
     for (int v = 0; v < 4; ++v) {
       const F32x16 p = exp(s[v] - maximum);
       total += p;
-      store(row + v * kLanes, p);
+      store(row + v * kLanes, keep == nullptr ? p : p * keep_factors(keep_bits_at(keep->bytes[r] + 2 * v), kept));
     }
     if (maximum != old) {
       const float shrink = old == -__builtin_inff() ? 0.0f : __builtin_expf(old - maximum);
@@ -69,11 +70,24 @@ void soften(const ForwardTiles& tiles, std::int64_t rows, std::int64_t dim) {
   }
 }
 
+void hide(const FlashShape& s, float* scores, std::int64_t b, std::int64_t head, std::int64_t begin, std::int64_t rows,
+          std::int64_t key) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    float* row = scores + r * kK;
+    if (has_mask(s)) {
+      float added[kK];
+      mask_addends(s, b, head, begin + r, key, added);
+      for (int v = 0; v < 4; ++v) store(row + v * kLanes, load(row + v * kLanes) + load(added + v * kLanes));
+    }
+    mask_row(s, b, begin + r, key, row);
+  }
+}
+
 template <class T>
 void query_tile(const FlashForwardArgs<T>& args, const ForwardTiles& tiles, std::int64_t b, std::int64_t head,
                 std::int64_t begin, std::int64_t rows) {
   const FlashShape& s = args.shape;
-  const std::int64_t dim = s.head_dim, padded = flash_padded_keys(s);
+  const std::int64_t dim = s.head_dim;
   copy_rows(args.q, b, head, begin, rows, dim, s.scale, tiles.q);
   for (std::int64_t r = 0; r < rows; ++r) {
     tiles.maximum[r] = -__builtin_inff();
@@ -81,15 +95,19 @@ void query_tile(const FlashForwardArgs<T>& args, const ForwardTiles& tiles, std:
   }
   std::memset(tiles.out, 0, static_cast<std::size_t>(rows * dim) * sizeof(float));
   const VisibleRange range = tile_range(s, b, begin, rows);
+  const bool drops = s.dropout.threshold != 0;
+  const float kept = keep_scale(s.dropout.threshold);
+  KeepTile keep;
   for (std::int64_t key = range.first; key < range.last; key += kK) {
-    panel_gemm({tiles.q, dim, 1}, tiles.keys + key, padded, tiles.scores, kK, rows, kK, dim, false);
-    for (std::int64_t r = 0; r < rows; ++r) mask_row(s, b, begin + r, key, tiles.scores + r * kK);
-    soften(tiles, rows, dim);
+    panel_gemm({tiles.q, dim, 1}, tiles.keys + key * dim, kK, tiles.scores, kK, rows, kK, dim, false);
+    hide(s, tiles.scores, b, head, begin, rows, key);
+    if (drops) keep_tile(s, b, head, begin, rows, key, &keep);
+    soften(tiles, rows, dim, drops ? &keep : nullptr, kept);
     panel_gemm({tiles.scores, kK, 1}, tiles.values + key * dim, dim, tiles.out, dim, rows, dim, kK, true);
   }
   for (std::int64_t r = 0; r < rows; ++r) {
     const float sum = tiles.sum[r];
-    T* out = args.out.data + b * args.out.batch + (begin + r) * args.out.token + head * dim;
+    T* out = args.out.data + b * args.out.batch + (begin + r) * args.out.token + head * args.out.head;
     const float inverse = sum > 0 ? 1.0f / sum : (sum == 0 ? 0.0f : sum);
     for (std::int64_t d = 0; d < dim; d += kLanes) store(out + d, load(tiles.out + r * dim + d) * inverse);
     args.lse[(b * s.heads + head) * s.q_length + begin + r] = tiles.maximum[r] + __builtin_logf(sum);

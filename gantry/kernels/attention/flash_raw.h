@@ -1,20 +1,33 @@
 #pragma once
-// Tiled attention for training and prefill: scores never exist beyond a tile; the backward pass recomputes them from the
-// log-sum-exp. Method: FlashAttention-2, Dao 2023, algorithms 1 and 2.
+// Tiled attention for training and prefill: scores never exist beyond a tile; the backward pass recomputes them from
+// the log-sum-exp, and the dropout mask from the elements' positions. Method: FlashAttention-2, Dao 2023, algorithms 1
+// and 2.
 #include <cstdint>
 
 #include "gantry/kernels/cpu/bf16.h"
+#include "gantry/kernels/cpu/dropout_rule.h"
 #include "gantry/kernels/cpu/isa_dispatch.h"
 
 namespace gantry::kernels {
 
-/// Element (b, t, h, d) of a tensor is at data + b * batch + t * token + h * head_dim + d.
+/// Element (b, t, h, d) of a tensor is at data + b * batch + t * token + h * head + d.
 template <class T>
 struct HeadView {
   T* data;
   std::int64_t batch;
   std::int64_t token;
+  std::int64_t head;
 };
+
+/// What is added to the score of (b, h, t, j): element b * batch + h * head + t * query + j of `added`, where values of
+/// -1e30 and less hide the key; or, if `visible` is given, minus infinity where its element is 0. Strides may be 0.
+struct ScoreMask {
+  const float* added = nullptr;
+  const std::uint8_t* visible = nullptr;
+  std::int64_t batch = 0, head = 0, query = 0;
+};
+
+inline constexpr float kHiddenScore = -1e30f;
 
 struct FlashShape {
   std::int64_t batch;
@@ -22,12 +35,20 @@ struct FlashShape {
   std::int64_t k_length;
   std::int64_t heads;
   std::int64_t kv_heads;
-  std::int64_t head_dim;            ///< a multiple of 16
+  std::int64_t head_dim;  ///< a multiple of 16
   float scale;
-  bool causal;                      ///< query t sees keys up to k_length - q_length + t
-  const std::int32_t* row_starts;   ///< [batch, q_length] first visible key of each query, or null
-  const std::uint8_t* key_mask;     ///< [batch, k_length] 0 hides a key, or null
+  bool causal;                     ///< query t sees keys up to k_length - q_length + t
+  const std::int32_t* row_starts;  ///< [batch, q_length] first visible key of each query, or null
+  const std::uint8_t* key_mask;    ///< [batch, k_length] 0 hides a key, or null
+  ScoreMask mask = {};
+  DropoutRule dropout = {};  ///< of probabilities; element (b, h, t, j) has position 8 * attention_block() + j
 };
+
+/// Block of dropout bits where the row of query t of head h begins: rows are padded to whole blocks of 8 keys.
+inline std::uint64_t attention_block(const FlashShape& shape, std::int64_t b, std::int64_t h, std::int64_t t) {
+  return static_cast<std::uint64_t>((b * shape.heads + h) * shape.q_length + t) *
+         static_cast<std::uint64_t>((shape.k_length + 7) / 8);
+}
 
 template <class T>
 struct FlashForwardArgs {
@@ -44,7 +65,8 @@ struct FlashBackwardArgs {
   HeadView<const T> q, k, v, out, dout;
   const float* lse;
   HeadView<T> dq, dk, dv;
-  float* scratch;  ///< flash_backward_scratch() floats for this call
+  float* scratch;            ///< flash_backward_scratch() floats for this call
+  float* dscores = nullptr;  ///< [batch, heads, q_length, k_length] gradient of what was added to the scores, or null
 };
 
 inline constexpr std::int64_t kFlashQueryTile = 48;

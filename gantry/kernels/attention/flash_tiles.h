@@ -2,6 +2,7 @@
 // Parts shared by the forward and the backward tiles of flash attention. Only flash_*_cpu.cpp files include it.
 #include "gantry/kernels/attention/flash_raw.h"
 #include "gantry/kernels/cpu/panel_gemm.h"
+#include "gantry/kernels/cpu/philox.h"
 
 namespace gantry::kernels::GANTRY_ISA_NAMESPACE {
 
@@ -18,24 +19,27 @@ GANTRY_INLINE VisibleRange visible(const FlashShape& s, std::int64_t b, std::int
 
 /// Rows [begin, begin + count) of one head as fp32, packed.
 template <class T>
-void copy_rows(const HeadView<const T>& view, std::int64_t b, std::int64_t head, std::int64_t begin,
-               std::int64_t count, std::int64_t dim, float factor, float* to) {
+void copy_rows(const HeadView<const T>& view, std::int64_t b, std::int64_t head, std::int64_t begin, std::int64_t count,
+               std::int64_t dim, float factor, float* to) {
   for (std::int64_t t = 0; t < count; ++t) {
-    const T* from = view.data + b * view.batch + (begin + t) * view.token + head * dim;
+    const T* from = view.data + b * view.batch + (begin + t) * view.token + head * view.head;
     for (std::int64_t d = 0; d < dim; d += kLanes) store(to + t * dim + d, load(from + d) * factor);
   }
 }
 
-/// The whole head transposed: to[d * padded + j]; columns beyond the length are zero.
+/// The whole head transposed, tile by tile: key j at to[(j / 64 * dim + d) * 64 + j % 64]; keys beyond the length are
+/// zero. A tile is one contiguous block: rows as long as the head would meet in a few sets of the cache.
 template <class T>
 void copy_transposed(const HeadView<const T>& view, std::int64_t b, std::int64_t head, std::int64_t length,
                      std::int64_t padded, std::int64_t dim, float* to) {
-  for (std::int64_t j = 0; j < length; ++j) {
-    const T* from = view.data + b * view.batch + j * view.token + head * dim;
-    for (std::int64_t d = 0; d < dim; ++d) to[d * padded + j] = to_float(from[d]);
-  }
-  for (std::int64_t d = 0; d < dim; ++d) {
-    for (std::int64_t j = length; j < padded; ++j) to[d * padded + j] = 0.0f;
+  for (std::int64_t j = 0; j < padded; ++j) {
+    float* tile = to + j / kFlashKeyTile * kFlashKeyTile * dim + j % kFlashKeyTile;
+    if (j >= length) {
+      for (std::int64_t d = 0; d < dim; ++d) tile[d * kFlashKeyTile] = 0.0f;
+      continue;
+    }
+    const T* from = view.data + b * view.batch + j * view.token + head * view.head;
+    for (std::int64_t d = 0; d < dim; ++d) tile[d * kFlashKeyTile] = to_float(from[d]);
   }
 }
 
@@ -50,6 +54,36 @@ inline void mask_row(const FlashShape& s, std::int64_t b, std::int64_t t, std::i
   for (std::int64_t j = 0; j < kFlashKeyTile && key + j < s.k_length; ++j) {
     if (mask[j] == 0) row[j] = kHidden;
   }
+}
+
+inline bool has_mask(const FlashShape& s) { return s.mask.added != nullptr || s.mask.visible != nullptr; }
+
+/// What the mask adds to the scores of query t and the tile's keys [key, key + 64): minus infinity where it hides one.
+inline void mask_addends(const FlashShape& s, std::int64_t b, std::int64_t head, std::int64_t t, std::int64_t key,
+                         float* to) {
+  constexpr float kHidden = -__builtin_inff();
+  const std::int64_t at = b * s.mask.batch + head * s.mask.head + t * s.mask.query + key;
+  const std::int64_t count = s.k_length - key < kFlashKeyTile ? s.k_length - key : kFlashKeyTile;
+  for (std::int64_t j = count; j < kFlashKeyTile; ++j) to[j] = 0.0f;
+  if (s.mask.visible != nullptr) {
+    for (std::int64_t j = 0; j < count; ++j) to[j] = s.mask.visible[at + j] != 0 ? 0.0f : kHidden;
+    return;
+  }
+  for (std::int64_t j = 0; j < count; ++j) {
+    const float value = s.mask.added[at + j];
+    to[j] = value <= kHiddenScore ? kHidden : value;
+  }
+}
+
+/// Keep bits of a tile: 8 bytes a row, rows [begin, begin + count) of one head, keys [key, key + 64).
+struct KeepTile {
+  std::uint8_t bytes[kFlashQueryTile][kFlashKeyTile / 8];
+};
+
+inline void keep_tile(const FlashShape& s, std::int64_t b, std::int64_t head, std::int64_t begin, std::int64_t count,
+                      std::int64_t key, KeepTile* keep) {
+  philox_keep_rows(s.dropout, attention_block(s, b, head, begin) + static_cast<std::uint64_t>(key / 8),
+                   static_cast<std::uint64_t>((s.k_length + 7) / 8), count, keep->bytes[0]);
 }
 
 /// Key tiles that any of the query rows [begin, begin + count) can see, as a range of key positions.

@@ -90,11 +90,12 @@ GANTRY_INLINE void philox_store(PhiloxVector low, PhiloxVector high, std::uint16
 #if defined(__AVX2__)
 inline constexpr int kPhiloxBatch = 2 * kPhiloxLanes;
 
-/// Keep bytes of the kPhiloxBatch blocks from `block`; the threshold is at most 65535.
-GANTRY_INLINE void philox_batch(const DropoutRule& rule, std::uint64_t block, std::uint8_t* keep) {
+/// Keep bytes of kPhiloxLanes blocks from `first` and as many from `second`; the threshold is at most 65535.
+GANTRY_INLINE void philox_batch(const DropoutRule& rule, std::uint64_t first, std::uint64_t second,
+                                std::uint8_t* keep) {
   PhiloxVector c0[2], c1[2], c2[2], c3[2];
   for (int u = 0; u < 2; ++u) {
-    c0[u] = kPhiloxOrder + (block + static_cast<std::uint64_t>(u * kPhiloxLanes));
+    c0[u] = kPhiloxOrder + (u == 0 ? first : second);
     c1[u] = c0[u] >> 32;
     c2[u] = PhiloxVector{} + rule.stream;
     c3[u] = c2[u] >> 32;
@@ -129,17 +130,35 @@ inline void philox_keep_bytes(const DropoutRule& rule, std::uint64_t first_block
   }
   std::int64_t i = 0;
 #if defined(__AVX2__)
-  for (; i + kPhiloxBatch <= blocks; i += kPhiloxBatch) {
-    philox_batch(rule, first_block + static_cast<std::uint64_t>(i), keep + i);
-  }
-  if (i < blocks) {
+  for (; i < blocks; i += kPhiloxBatch) {
+    const std::uint64_t block = first_block + static_cast<std::uint64_t>(i);
+    if (i + kPhiloxBatch <= blocks) {
+      philox_batch(rule, block, block + kPhiloxLanes, keep + i);
+      continue;
+    }
     std::uint8_t rest[kPhiloxBatch];
-    philox_batch(rule, first_block + static_cast<std::uint64_t>(i), rest);
+    philox_batch(rule, block, block + kPhiloxLanes, rest);
     std::memcpy(keep + i, rest, static_cast<std::size_t>(blocks - i));
-    i = blocks;
   }
 #endif
   for (; i < blocks; ++i) keep[i] = philox_keep_byte(rule, first_block + static_cast<std::uint64_t>(i));
+}
+
+/// Eight blocks a row: keep[8 r + i] = keep bits of block first_block + r * row_blocks + i.
+inline void philox_keep_rows(const DropoutRule& rule, std::uint64_t first_block, std::uint64_t row_blocks,
+                             std::int64_t rows, std::uint8_t* keep) {
+  std::int64_t r = 0;
+#if defined(__AVX512F__)
+  if (rule.threshold != 0 && rule.threshold < kDropAll) {
+    for (; r + 2 <= rows; r += 2) {
+      const std::uint64_t block = first_block + static_cast<std::uint64_t>(r) * row_blocks;
+      philox_batch(rule, block, block + row_blocks, keep + 8 * r);
+    }
+  }
+#endif
+  for (; r < rows; ++r) {
+    philox_keep_bytes(rule, first_block + static_cast<std::uint64_t>(r) * row_blocks, 8, keep + 8 * r);
+  }
 }
 
 /// Keep bits of elements [first, first + count), LSB first, into (count + 7) / 8 bytes; bits behind the last element
