@@ -5,13 +5,36 @@
 
 namespace gantry::kernels::GANTRY_ISA_NAMESPACE {
 
-// Accumulators of a block: 24 of the 32 registers of AVX-512; 12 of the 16 that AVX2 has (a vector takes two there).
+// Accumulators of a block: 24 of the 32 registers of AVX-512, 12 of the 16 that AVX2 and SSE have. Vectors as wide as
+// the registers: GCC keeps wider ones in memory.
 #if defined(__AVX512F__)
+typedef F32x16 PanelVector;
 inline constexpr int kPanelVectors = 4;
+#elif defined(__AVX2__)
+typedef F32x8 PanelVector;
+inline constexpr int kPanelVectors = 2;
 #else
-inline constexpr int kPanelVectors = 1;
+typedef F32x4 PanelVector;
+inline constexpr int kPanelVectors = 2;
 #endif
 inline constexpr int kPanelRows = 6;
+inline constexpr int kPanelWidth = sizeof(PanelVector) / sizeof(float);
+
+GANTRY_INLINE PanelVector panel_load(const float* from) {
+  PanelVector value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+GANTRY_INLINE PanelVector panel_splat(float value) {
+#if defined(__AVX512F__)
+  return splat(value);
+#elif defined(__AVX2__)
+  return PanelVector{value, value, value, value, value, value, value, value};
+#else
+  return PanelVector{value, value, value, value};
+#endif
+}
 
 struct PanelA {
   const float* data;
@@ -22,20 +45,22 @@ struct PanelA {
 template <int kRows, int kVectors>
 GANTRY_INLINE void panel_block(const PanelA& a, const float* b, std::int64_t b_stride, float* c, std::int64_t c_stride,
                                std::int64_t k, bool accumulate) {
-  F32x16 sums[kRows][kVectors];
+  PanelVector sums[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) sums[r][v] = accumulate ? load(c + r * c_stride + v * kLanes) : F32x16{};
+    for (int v = 0; v < kVectors; ++v)
+      sums[r][v] = accumulate ? panel_load(c + r * c_stride + v * kPanelWidth) : PanelVector{};
   }
   for (std::int64_t p = 0; p < k; ++p) {
-    F32x16 row[kVectors];
-    for (int v = 0; v < kVectors; ++v) row[v] = load(b + p * b_stride + v * kLanes);
+    PanelVector row[kVectors];
+    for (int v = 0; v < kVectors; ++v) row[v] = panel_load(b + p * b_stride + v * kPanelWidth);
     for (int r = 0; r < kRows; ++r) {
-      const F32x16 value = splat(a.data[r * a.row_stride + p * a.k_stride]);
+      const PanelVector value = panel_splat(a.data[r * a.row_stride + p * a.k_stride]);
       for (int v = 0; v < kVectors; ++v) sums[r][v] += value * row[v];
     }
   }
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) store(c + r * c_stride + v * kLanes, sums[r][v]);
+    for (int v = 0; v < kVectors; ++v)
+      std::memcpy(c + r * c_stride + v * kPanelWidth, &sums[r][v], sizeof(PanelVector));
   }
 }
 
@@ -62,10 +87,10 @@ void panel_rows(PanelA a, const float* b, std::int64_t b_stride, float* c, std::
 inline void panel_gemm(PanelA a, const float* b, std::int64_t b_stride, float* c, std::int64_t c_stride, std::int64_t m,
                        std::int64_t n, std::int64_t k, bool accumulate) {
   std::int64_t column = 0;
-  for (; column + kPanelVectors * kLanes <= n; column += kPanelVectors * kLanes) {
+  for (; column + kPanelVectors * kPanelWidth <= n; column += kPanelVectors * kPanelWidth) {
     panel_rows<kPanelVectors>(a, b + column, b_stride, c + column, c_stride, m, k, accumulate);
   }
-  for (; column < n; column += kLanes) {
+  for (; column < n; column += kPanelWidth) {
     panel_rows<1>(a, b + column, b_stride, c + column, c_stride, m, k, accumulate);
   }
 }
