@@ -3,10 +3,13 @@
 #include <ATen/Parallel.h>
 
 #include <charconv>
+#include <functional>
+#include <memory>
 
 #include "gantry/base/check.h"
 #include "gantry/base/process.h"
 #include "gantry/base/progress.h"
+#include "gantry/base/threads.h"
 #include "gantry/base/timer.h"
 #include "gantry/cost/field_reader.h"
 #include "gantry/tensor/dtype.h"
@@ -25,6 +28,8 @@ struct Settings {
   std::int64_t stream_bytes = 512 * kMiB;
   std::int64_t matrix_size = 2048;
   std::int64_t update_elements = 16 * kMiB;
+  CollectiveOptions collectives{.sizes_bytes = {kMiB / 4, kMiB, 4 * kMiB, 16 * kMiB, 32 * kMiB}, .runs = 9};
+  InterferenceOptions interference;
 };
 
 std::int64_t parse_batch(const std::string& text) {
@@ -52,14 +57,48 @@ Settings settings_of(const ProfileOptions& options) {
     settings.stream_bytes = 64 * kMiB;
     settings.matrix_size = 1024;
     settings.update_elements = 2 * kMiB;
+    settings.collectives = {.sizes_bytes = {kMiB / 4, kMiB, 4 * kMiB}, .runs = 3};
+    settings.interference = {.short_s = 1e-3, .long_s = 3e-3, .repeats = 3};
   }
   return settings;
 }
 
+int threads_of(const ProfileOptions& options) {
+  return options.threads > 0 ? static_cast<int>(options.threads) : base::available_threads();
+}
+
+/// What all ranks do together.
+struct Shared {
+  std::vector<MeasuredCollective> collectives;
+  MeasuredInterference interference;
+};
+
+Shared measure_shared(const ProfileOptions& options, const Settings& settings, MeetingPoint* meeting,
+                      const std::function<void(const std::string&)>& before) {
+  const RankPlace place = meeting != nullptr ? meeting->place() : RankPlace();
+  at::set_num_threads(std::max(1, threads_of(options) / place.per_node));
+  std::unique_ptr<Group> world;
+  Shared shared;
+  if (meeting != nullptr) {
+    before("meeting the other ranks");
+    world = std::make_unique<Group>(*meeting, cost::GroupShape{place.nodes(), place.per_node});
+    shared.collectives = measure_collectives(*meeting, *world, settings.collectives, [&](cost::GroupShape shape) {
+      before(fmt::format("collectives of {} x {} ranks", shape.nodes, shape.per_node));
+    });
+  }
+  shared.interference = measure_interference(world.get(), settings.interference, [&](int round) {
+    before(fmt::format("channels together, round {}", round + 1));
+  });
+  if (world != nullptr) world->barrier();
+  at::set_num_threads(threads_of(options));
+  return shared;
+}
+
 class Run {
  public:
-  Run(const spec::ModelConfig& model, const std::string& model_name, const ProfileOptions& options)
-      : model_(model), options_(options), settings_(settings_of(options)) {
+  Run(const spec::ModelConfig& model, const std::string& model_name, const ProfileOptions& options,
+      MeetingPoint* meeting)
+      : model_(model), options_(options), settings_(settings_of(options)), meeting_(meeting) {
     shapes_ = operators_to_measure(model, options.sequence, settings_.batches, settings_.dtype);
     cost::Profile& profile = report_.profile;
     profile.name = options.name;
@@ -72,57 +111,89 @@ class Run {
 
   ProfileReport run() {
     const base::Timer timer;
-    base::Progress progress("measuring", shapes_.size() + kLinkSteps, "steps");
-    links(progress);
-    operators(progress);
+    base::Progress progress("measuring", steps(), "steps");
+    progress_ = &progress;
+    shared();
+    links();
+    operators();
+    progress.update(steps());
     progress.finish();
+    progress_ = nullptr;
     report_.seconds = timer.seconds();
     return std::move(report_);
   }
 
  private:
-  static constexpr std::uint64_t kLinkSteps = 4;
+  std::uint64_t steps() const {
+    constexpr std::uint64_t kLinkSteps = 4;
+    const std::size_t meetings = meeting_ != nullptr ? 1 + shapes_to_measure(meeting_->place()).size() : 0;
+    return shapes_.size() + kLinkSteps + meetings + static_cast<std::size_t>(settings_.interference.repeats);
+  }
 
-  void links(base::Progress& progress) {
+  void begin(const std::string& what) { progress_->update(done_++, what); }
+
+  void shared() {
+    Shared measured = measure_shared(options_, settings_, meeting_, [&](const std::string& what) { begin(what); });
+    report_.collectives = std::move(measured.collectives);
+    report_.interference = std::move(measured.interference);
+    for (const MeasuredCollective& collective : report_.collectives) {
+      report_.profile.collectives.push_back(
+          {.per_node = collective.shape.per_node, .nodes = collective.shape.nodes, .link = collective.link});
+    }
+    report_.profile.interference.push_back(
+        {.factors = report_.interference.factors, .residual = report_.interference.residual});
+  }
+
+  void links() {
     cost::Profile& profile = report_.profile;
-    progress.update(0, "memory and matrix peaks");
+    begin("memory and matrix peaks");
     profile.memory_bytes_per_s = memory_bytes_per_s(at::kCPU, settings_.stream_bytes, settings_.links);
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
       profile.matrix_flops_per_s[std::string(tensor::dtype_label(dtype))] =
           matrix_flops_per_s(dtype, at::kCPU, settings_.matrix_size, settings_.links);
     }
-    progress.update(1, "copies in");
+    begin("copies in");
     report_.copy_in = measure_copies(CopyDirection::kIn, at::kCPU, settings_.copy_bytes, settings_.links);
-    progress.update(2, "copies out");
+    begin("copies out");
     report_.copy_out = measure_copies(CopyDirection::kOut, at::kCPU, settings_.copy_bytes, settings_.links);
     profile.copy_in = report_.copy_in.link;
     profile.copy_out = report_.copy_out.link;
-    progress.update(3, "optimiser on the host");
+    begin("optimiser on the host");
     profile.host_update_elements_per_s = host_update_elements_per_s(settings_.update_elements, settings_.links);
   }
 
-  void operators(base::Progress& progress) {
-    for (std::size_t i = 0; i < shapes_.size(); ++i) {
-      progress.update(kLinkSteps + i, shapes_[i].op);
-      report_.operators.push_back(measure_operator(shapes_[i], model_, settings_.dtype, at::kCPU, settings_.operators));
+  void operators() {
+    for (const OperatorShape& shape : shapes_) {
+      begin(shape.op);
+      report_.operators.push_back(measure_operator(shape, model_, settings_.dtype, at::kCPU, settings_.operators));
       report_.profile.operators.push_back(report_.operators.back().time);
     }
-    progress.update(kLinkSteps + shapes_.size());
   }
 
   const spec::ModelConfig& model_;
   const ProfileOptions& options_;
   const Settings settings_;
+  MeetingPoint* const meeting_;
+  base::Progress* progress_ = nullptr;
+  std::uint64_t done_ = 0;
   std::vector<OperatorShape> shapes_;
   ProfileReport report_;
 };
 
 }  // namespace
 
-ProfileReport run_profile(const spec::ModelConfig& model, const std::string& model_name,
-                          const ProfileOptions& options) {
-  if (options.threads > 0) at::set_num_threads(static_cast<int>(options.threads));
-  return Run(model, model_name, options).run();
+void check_options(const spec::ModelConfig& model, const ProfileOptions& options) {
+  const Settings settings = settings_of(options);
+  operators_to_measure(model, options.sequence, settings.batches, settings.dtype);
+}
+
+ProfileReport run_profile(const spec::ModelConfig& model, const std::string& model_name, const ProfileOptions& options,
+                          MeetingPoint* meeting) {
+  return Run(model, model_name, options, meeting).run();
+}
+
+void assist_profile(const ProfileOptions& options, MeetingPoint& meeting) {
+  measure_shared(options, settings_of(options), &meeting, [](const std::string&) {});
 }
 
 }  // namespace gantry::measure

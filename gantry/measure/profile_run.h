@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "gantry/cost/profile.h"
+#include "gantry/measure/collectives.h"
+#include "gantry/measure/interference.h"
 #include "gantry/measure/links.h"
 #include "gantry/measure/operators.h"
 
@@ -39,11 +41,22 @@ struct ProfileReport {
   std::vector<MeasuredOperator> operators;  ///< in the order of profile.operators
   MeasuredLink copy_in;
   MeasuredLink copy_out;
+  std::vector<MeasuredCollective> collectives;
+  MeasuredInterference interference;
   double seconds = 0;  ///< that measuring took
 };
 
-/// Checks all options before it measures (InputError names the option). Interrupted on Ctrl-C. Reports progress on
-/// stderr. The result passes cost::profile_from_json.
-ProfileReport run_profile(const spec::ModelConfig& model, const std::string& model_name, const ProfileOptions& options);
+/// Throws InputError, which names the option, before anything is started.
+void check_options(const spec::ModelConfig& model, const ProfileOptions& options);
+
+/// Rank 0's part. `meeting` is null where one process measures alone: then there are no collectives. Collectives and
+/// interference come first, with this node's threads shared among its ranks; then the other ranks are done, and
+/// operators get all threads. Interrupted on Ctrl-C. Reports progress on stderr. The result passes
+/// cost::profile_from_json.
+ProfileReport run_profile(const spec::ModelConfig& model, const std::string& model_name, const ProfileOptions& options,
+                          MeetingPoint* meeting);
+
+/// The part of every other rank, with the same options.
+void assist_profile(const ProfileOptions& options, MeetingPoint& meeting);
 
 }  // namespace gantry::measure

@@ -23,7 +23,7 @@ ProfileOptions quick() {
 
 TEST(ProfileRun, AQuickProfileReadsBackAndPricesAPlanFromMeasuredOperatorsAlone) {
   const spec::ModelConfig model = spec::named_model("smollm2-135m");
-  const ProfileReport report = run_profile(model, "smollm2-135m", quick());
+  const ProfileReport report = run_profile(model, "smollm2-135m", quick(), nullptr);
   const auto json = base::parse_json(cost::profile_to_json(report.profile).dump(), "profile");
   const cost::Profile profile = cost::profile_from_json(json, "profile");
   EXPECT_EQ(cost::profile_hash(profile), cost::profile_hash(report.profile));
@@ -50,7 +50,7 @@ TEST(ProfileRun, OptionsAreCheckedBeforeAnythingIsMeasured) {
   const auto message = [&](auto&& change) {
     ProfileOptions options = quick();
     change(options);
-    return tests::input_error([&] { run_profile(model, "smollm2-135m", options); });
+    return tests::input_error([&] { check_options(model, options); });
   };
   EXPECT_MENTIONS(message([](auto& o) { o.dtype = "fp64"; }), "--dtype must be fp32 or bf16, found 'fp64'");
   EXPECT_MENTIONS(message([](auto& o) { o.batch = {"two"}; }), "found 'two'");
@@ -62,7 +62,7 @@ TEST(ProfileRun, OptionsAreCheckedBeforeAnythingIsMeasured) {
 TEST(ProfileRun, AnInterruptEndsItWithoutAProfile) {
   base::set_interrupted(true);
   const std::string message = tests::message_of<base::Interrupted>(
-      [] { run_profile(spec::named_model("smollm2-135m"), "smollm2-135m", quick()); });
+      [] { run_profile(spec::named_model("smollm2-135m"), "smollm2-135m", quick(), nullptr); });
   base::set_interrupted(false);
   EXPECT_MENTIONS(message, "nothing was written");
 }
