@@ -75,14 +75,23 @@ PlanExplanation explain(const TrainPlan& plan, const cost::CostModel& model) {
   return why;
 }
 
-std::vector<KnobValue> knob_values(const SearchInput& input, const SearchOptions& options) {
+std::vector<KnobValue> knob_values(const SearchInput& input, const SearchOptions& options, const TrainPlan* best) {
   std::vector<KnobValue> values;
-  for (const std::string& knob : tunable_knobs(options.space)) {
+  const std::vector<std::string> knobs = tunable_knobs(options.space);
+  for (const std::string& knob : knobs) {
+    if (best != nullptr && !uses_knob(*best, knob)) {
+      values.push_back({knob, best->predicted->iteration_s});
+      continue;
+    }
     SearchOptions without = options;
     without.space = without_knob(options.space, knob);
     without.best = 1;
     without.least_bad = false;
-    without.progress = {};
+    if (options.progress) {
+      without.progress = [&, done = static_cast<double>(values.size())](double share) {
+        options.progress((done + share) / static_cast<double>(knobs.size()));
+      };
+    }
     const SearchResult result = search(input, without);
     KnobValue value{knob};
     if (result.feasible()) value.iteration_s = result.ranked.front().predicted->iteration_s;
@@ -97,7 +106,6 @@ WhyNot why_not(const SearchInput& input, const SearchOptions& options, const Tra
   SearchOptions restricted = options;
   restricted.space = restrict_space(options.space, restrictions);
   restricted.best = 1;
-  restricted.progress = {};
   WhyNot why{search(input, restricted), {}};
   if (!why.result.feasible()) {
     why.answer = fmt::format("no plan with {} fits. {}", restrictions,

@@ -34,8 +34,10 @@ struct KnobValue {
   std::string knob;
   double iteration_s = std::numeric_limits<double>::infinity();  ///< best plan without the knob; infinite: none fits
 };
-/// The search again without each knob of the space that the best plan could use; slow knobs first.
-std::vector<KnobValue> knob_values(const SearchInput& input, const SearchOptions& options);
+/// The search again without each knob of the space, by the closed form; slow knobs first. Given the best plan, with
+/// predictions by the closed form, knobs that it does not use cost no search.
+std::vector<KnobValue> knob_values(const SearchInput& input, const SearchOptions& options,
+                                   const TrainPlan* best = nullptr);
 
 /// Fixes parts of a space:
 /// "tp=8,zero=3,stages=4,accumulation=16,micro_batch=1,checkpoint=all|none,schedule=1f1b,mode=store,offload=none,

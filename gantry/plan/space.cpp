@@ -1,5 +1,6 @@
 #include "gantry/plan/space.h"
 
+#include <algorithm>
 #include <functional>
 #include <utility>
 
@@ -64,42 +65,87 @@ SearchSpace aceso() {
   return space;
 }
 
-// A knob: its name, whether the space leaves a choice in it, and how to fix it.
+template <class Predicate>
+bool any_stage(const TrainPlan& plan, Predicate predicate) {
+  return std::ranges::any_of(plan.stages, predicate);
+}
+
+bool tunes_checkpointing(const TrainPlan& plan) {
+  return any_stage(plan, [](const Stage& s) { return s.checkpointed != 0; }) &&
+         any_stage(plan, [](const Stage& s) { return s.checkpointed != s.layers; });
+}
+
+bool mixes_stages(const TrainPlan& plan) {
+  const Stage& first = plan.stages.front();
+  return any_stage(plan, [&](const Stage& s) {
+    return s.mesh != first.mesh || s.policy.tensor_parallel != first.policy.tensor_parallel;
+  });
+}
+
+// A knob: its name, whether the space leaves a choice in it, how to fix it, and whether a plan needs it.
 struct Knob {
   const char* name;
   std::function<bool(const SearchSpace&)> free;
   std::function<void(SearchSpace&)> fix;
+  std::function<bool(const TrainPlan&)> used;
 };
 
+template <class Predicate>
+std::function<bool(const TrainPlan&)> in_some_policy(Predicate predicate) {
+  return [predicate](const TrainPlan& plan) {
+    return any_stage(plan, [&](const Stage& stage) { return predicate(stage.policy); });
+  };
+}
+
 const std::vector<Knob>& knobs() {
+  using cost::Policy;
   static const std::vector<Knob> list{
       {"tensor parallelism", [](const auto& s) { return s.tensor_parallel.size() > 1; },
-       [](auto& s) { s.tensor_parallel = {1}; }},
-      {"pipeline parallelism", [](const auto& s) { return s.max_stages > 1; }, [](auto& s) { s.max_stages = 1; }},
-      {"ZeRO-2/3", [](const auto& s) { return s.zero.back() > 1; }, [](auto& s) { s.zero = {1}; }},
+       [](auto& s) { s.tensor_parallel = {1}; }, in_some_policy([](const Policy& p) { return p.tensor_parallel > 1; })},
+      {"pipeline parallelism", [](const auto& s) { return s.max_stages > 1; }, [](auto& s) { s.max_stages = 1; },
+       [](const TrainPlan& plan) { return plan.stages.size() > 1; }},
+      {"ZeRO-2/3", [](const auto& s) { return s.zero.back() > 1; }, [](auto& s) { s.zero = {1}; },
+       in_some_policy([](const Policy& p) { return p.zero != 1; })},
       {"checkpoint tuning", [](const auto& s) { return s.checkpointing == Checkpointing::kTuned; },
-       [](auto& s) { s.checkpointing = Checkpointing::kAllOrNothing; }},
-      {"optimizer offload", [](const auto& s) { return s.optimizer.size() > 1; }, [](auto& s) { s.optimizer = {0}; }},
+       [](auto& s) { s.checkpointing = Checkpointing::kAllOrNothing; }, tunes_checkpointing},
+      {"optimizer offload", [](const auto& s) { return s.optimizer.size() > 1; }, [](auto& s) { s.optimizer = {0}; },
+       in_some_policy([](const Policy& p) { return p.optimizer_offload > 0; })},
       {"activation offload", [](const auto& s) { return s.activations.size() > 1; },
-       [](auto& s) { s.activations = {0}; }},
+       [](auto& s) { s.activations = {0}; }, in_some_policy([](const Policy& p) { return p.activation_offload > 0; })},
       {"gradient offload", [](const auto& s) { return s.gradients.size() > 1; },
        [](auto& s) {
          s.gradients = {0};
          s.weights = {0};
-       }},
-      {"weight offload", [](const auto& s) { return s.weights.size() > 1; }, [](auto& s) { s.weights = {0}; }},
+       },
+       in_some_policy([](const Policy& p) { return p.gradient_offload > 0 || p.weight_offload > 0; })},
+      {"weight offload", [](const auto& s) { return s.weights.size() > 1; }, [](auto& s) { s.weights = {0}; },
+       in_some_policy([](const Policy& p) { return p.weight_offload > 0; })},
       {"memory-saving layers", [](const auto& s) { return s.modes.size() > 1; },
-       [](auto& s) { s.modes = {LayerMode::kStore}; }},
+       [](auto& s) { s.modes = {LayerMode::kStore}; },
+       in_some_policy([](const Policy& p) { return p.mode != LayerMode::kStore; })},
       {"chunked loss", [](const auto& s) { return s.chunked_loss.size() > 1; },
-       [](auto& s) { s.chunked_loss = {false}; }},
+       [](auto& s) { s.chunked_loss = {false}; }, [](const TrainPlan& plan) { return plan.chunked_loss; }},
       {"sequence parallelism", [](const auto& s) { return s.sequence_parallel.size() > 1; },
-       [](auto& s) { s.sequence_parallel = {false}; }},
-      {"mixed stages", [](const auto& s) { return s.mixed_stages; }, [](auto& s) { s.mixed_stages = false; }},
-      {"uneven layers", [](const auto& s) { return s.layer_window != 0; }, [](auto& s) { s.layer_window = 0; }},
+       [](auto& s) { s.sequence_parallel = {false}; },
+       in_some_policy([](const Policy& p) { return p.sequence_parallel; })},
+      {"mixed stages", [](const auto& s) { return s.mixed_stages; }, [](auto& s) { s.mixed_stages = false; },
+       mixes_stages},
+      {"uneven layers", [](const auto& s) { return s.layer_window != 0; }, [](auto& s) { s.layer_window = 0; },
+       [](const TrainPlan& plan) {
+         return any_stage(plan, [&](const Stage& s) { return s.layers != plan.stages.front().layers; });
+       }},
       {"other schedules", [](const auto& s) { return s.schedules.size() > 1; },
-       [](auto& s) { s.schedules = {Schedule::kOneFOneB}; }},
+       [](auto& s) { s.schedules = {Schedule::kOneFOneB}; },
+       [](const TrainPlan& plan) { return plan.schedule != Schedule::kOneFOneB; }},
   };
   return list;
+}
+
+const Knob& find_knob(std::string_view name) {
+  for (const Knob& knob : knobs()) {
+    if (knob.name == name) return knob;
+  }
+  base::fail_input("'{}' is not a knob of the search", name);
 }
 
 }  // namespace
@@ -156,13 +202,11 @@ std::vector<std::string> tunable_knobs(const SearchSpace& space) {
 }
 
 SearchSpace without_knob(SearchSpace space, std::string_view name) {
-  for (const Knob& knob : knobs()) {
-    if (knob.name != name) continue;
-    knob.fix(space);
-    for (SearchSpace& other : space.also) other = without_knob(std::move(other), name);
-    return space;
-  }
-  base::fail_input("'{}' is not a knob of the search", name);
+  find_knob(name).fix(space);
+  for (SearchSpace& other : space.also) other = without_knob(std::move(other), name);
+  return space;
 }
+
+bool uses_knob(const TrainPlan& plan, std::string_view name) { return find_knob(name).used(plan); }
 
 }  // namespace gantry::plan

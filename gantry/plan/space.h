@@ -57,5 +57,7 @@ std::vector<SearchSpace> ablation_spaces();
 std::vector<std::string> tunable_knobs(const SearchSpace& space);
 /// The space with one knob fixed to its plainest choice.
 SearchSpace without_knob(SearchSpace space, std::string_view knob);
+/// False where forbidding the knob leaves the plan in the space.
+bool uses_knob(const TrainPlan& plan, std::string_view knob);
 
 }  // namespace gantry::plan

@@ -82,9 +82,30 @@ def losses(folder):
     return [(row["step"], row["loss"]) for row in metrics(folder)]
 
 
-class ProgramTest(unittest.TestCase):
-    """Each class has a folder with `seed` (configuration and tokeniser), `data.jsonl` and the trained `model`."""
+class VerbTest(unittest.TestCase):
+    """Runs of verbs, and what they owe in either case."""
     maxDiff = 2000
+
+    def succeed(self, *arguments, **options):
+        done = run(*arguments, **options)
+        self.assertEqual(0, done.returncode, f"expected exit code 0 of {arguments}; got {done.returncode}:\n{done.stderr}")
+        return done
+
+    def refuse(self, *arguments, names=(), code=2, **options):
+        """Runs; expects `code`, one readable message with every word of `names`, and no sign of a crash."""
+        done = run(*arguments, **options)
+        self.assertEqual(code, done.returncode,
+                         f"expected exit code {code} of {arguments}; got {done.returncode}:\n{done.stdout}{done.stderr}")
+        for word in names:
+            self.assertIn(str(word), done.stderr, f"expected the message to name {word!r}; got:\n{done.stderr}")
+        for word in CRASH_WORDS:
+            self.assertNotIn(word, done.stderr)
+        self.assertNotEqual("", done.stderr.strip(), "expected a message on standard error; got none")
+        return done
+
+
+class ProgramTest(VerbTest):
+    """Each class has a folder with `seed` (configuration and tokeniser), `data.jsonl` and the trained `model`."""
 
     @classmethod
     def setUpClass(cls):
@@ -126,20 +147,3 @@ class ProgramTest(unittest.TestCase):
         target = self.fresh("model")
         shutil.copytree(self.model, target)
         return target
-
-    def succeed(self, *arguments, **options):
-        done = run(*arguments, **options)
-        self.assertEqual(0, done.returncode, f"expected exit code 0 of {arguments}; got {done.returncode}:\n{done.stderr}")
-        return done
-
-    def refuse(self, *arguments, names=(), code=2, **options):
-        """Runs; expects `code`, one readable message with every word of `names`, and no sign of a crash."""
-        done = run(*arguments, **options)
-        self.assertEqual(code, done.returncode,
-                         f"expected exit code {code} of {arguments}; got {done.returncode}:\n{done.stdout}{done.stderr}")
-        for word in names:
-            self.assertIn(str(word), done.stderr, f"expected the message to name {word!r}; got:\n{done.stderr}")
-        for word in CRASH_WORDS:
-            self.assertNotIn(word, done.stderr)
-        self.assertNotEqual("", done.stderr.strip(), "expected a message on standard error; got none")
-        return done

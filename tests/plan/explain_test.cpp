@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "gantry/plan/verify.h"
@@ -65,6 +66,32 @@ TEST(Knobs, NoPlanIsFasterWithoutOne) {
     before = value.iteration_s;
   }
   EXPECT_GT(values.front().iteration_s, best * 1.01) << "some knob matters";
+}
+
+TEST(Knobs, ThoseThatTheBestPlanDoesNotUseCostNothingAndNoSearch) {
+  const SearchInput input = search_input("gpt-2.7b", "l4-1x4", 32);
+  SearchOptions options = quick_options();
+  const TrainPlan best = search(input, options).ranked.front();
+  const std::vector<KnobValue> searched = knob_values(input, options);
+  const std::vector<KnobValue> quick = knob_values(input, options, &best);
+  ASSERT_EQ(searched.size(), quick.size());
+  const auto value = [](const std::vector<KnobValue>& values, const std::string& knob) {
+    return std::ranges::find(values, knob, &KnobValue::knob)->iteration_s;
+  };
+  int skipped = 0;
+  for (const auto& [knob, seconds] : searched) {
+    EXPECT_DOUBLE_EQ(seconds, value(quick, knob)) << knob;
+    skipped += uses_knob(best, knob) ? 0 : 1;
+  }
+  EXPECT_GT(skipped, 0);
+  EXPECT_MENTIONS(tests::input_error([&] { uses_knob(best, "luck"); }), "'luck' is not a knob");
+
+  // Its progress runs from 0 to 1 over all searches.
+  std::vector<double> shares;
+  options.progress = [&](double share) { shares.push_back(share); };
+  knob_values(input, options, &best);
+  EXPECT_TRUE(std::ranges::is_sorted(shares));
+  EXPECT_LE(shares.back(), 1);
 }
 
 TEST(Knobs, WithoutAKnobItIsNoLongerTunable) {

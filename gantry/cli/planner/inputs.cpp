@@ -4,6 +4,7 @@
 
 #include "gantry/base/check.h"
 #include "gantry/formats/gguf.h"
+#include "gantry/plan/verify.h"
 #include "gantry/spec/named_models.h"
 
 namespace gantry::cli::planner {
@@ -32,7 +33,7 @@ plan::SearchInput search_input(const TargetOptions& options) {
   plan::SearchInput input;
   input.model_name = options.model;
   input.model = model_config(options.model);
-  input.cluster = cost::load_cluster(options.cluster);
+  input.cluster = cost::load_cluster(options.cluster.value_or("this"));
   input.profile = cost::load_profile(options.profile.value_or(input.cluster.profile));
   GANTRY_CHECK(options.device_memory >= 0 && options.device_memory < 1e6, "--device-memory {}: expected GiB, 0 or more",
                options.device_memory);
@@ -46,6 +47,33 @@ plan::SearchInput search_input(const TargetOptions& options) {
   input.cost.chunked_loss = options.chunked_loss;
   input.cost.memory_margin = options.margin;
   return input;
+}
+
+plan::SearchInput input_of_plan(const plan::TrainPlan& plan, TargetOptions options) {
+  if (options.model.empty()) options.model = plan.model;
+  if (!options.cluster) {
+    GANTRY_CHECK(!plan.cluster.empty(), "the plan names no cluster; say which with --cluster");
+    options.cluster = plan.cluster;
+    try {
+      cost::load_cluster(plan.cluster);
+    } catch (const base::InputError& error) {
+      base::fail_input("the plan was made for {}; give the cluster or its file with --cluster ({})", plan.cluster,
+                       error.what());
+    }
+    if (!options.profile && !plan.profile.empty()) options.profile = plan.profile;
+  }
+  options.batch = plan.global_batch;
+  options.seq = plan.sequence;
+  return search_input(options);
+}
+
+void require_sound(plan::TrainPlan& plan, const plan::SearchInput& input, const std::string& source) {
+  try {
+    plan::assign_ranks(plan, input.cluster);
+    plan::require_sound(plan, input.model, input.cluster);
+  } catch (const base::InputError& error) {
+    base::fail_input("{}: {}", source, error.what());
+  }
 }
 
 }  // namespace gantry::cli::planner

@@ -10,7 +10,7 @@ namespace gantry::cli::planner {
 
 struct TargetOptions {
   std::string model;
-  std::string cluster = "this";
+  std::optional<std::string> cluster;
   std::optional<std::string> profile;
   std::int64_t batch = 32;
   std::int64_t seq = 2048;
@@ -24,7 +24,8 @@ struct TargetOptions {
   void visit_fields(Visitor& visit) {
     visit.group("What to train, and on what");
     visit("model", model, "name (gpt-22b, llama3-8b, bert-large, ...), model folder, config.json or .gguf file");
-    visit("cluster", cluster, "l4-NxM, a100-NxM, h100-NxM, a10-NxM (nodes x devices), this, or a cluster file");
+    visit("cluster", cluster,
+          "l4-NxM, a100-NxM, h100-NxM, a10-NxM (nodes x devices), a cluster file, or this: this machine, the default");
     visit("profile", profile,
           "hardware profile instead of the cluster's: a shipped name or a file of `gantry profile`");
     visit("batch", batch, "sequences an iteration, over all devices");
@@ -39,5 +40,11 @@ struct TargetOptions {
 
 /// Model, cluster and profile by name or file; InputError for what does not exist or does not fit together.
 plan::SearchInput search_input(const TargetOptions& options);
+/// The same for a plan: what `options` leave out (model, cluster, profile) is what the plan names; batch and sequence
+/// length are always the plan's. A cluster in `options` brings its own profile.
+plan::SearchInput input_of_plan(const plan::TrainPlan& plan, TargetOptions options);
+/// Gives the plan ranks where it has none; InputError naming `source` for a plan that this model and cluster cannot
+/// run.
+void require_sound(plan::TrainPlan& plan, const plan::SearchInput& input, const std::string& source);
 
 }  // namespace gantry::cli::planner

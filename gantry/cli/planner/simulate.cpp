@@ -8,7 +8,6 @@
 #include "gantry/cli/planner/plan_text.h"
 #include "gantry/cli/verbs.h"
 #include "gantry/plan/plan_file.h"
-#include "gantry/plan/verify.h"
 #include "gantry/simulate/pipeline.h"
 
 namespace gantry::cli {
@@ -50,12 +49,10 @@ struct SimulateOptions {
 
 plan::SearchInput input_of(const plan::TrainPlan& plan, const SimulateOptions& options) {
   planner::TargetOptions target;
-  target.model = options.model.value_or(plan.model);
-  target.cluster = options.cluster.value_or(plan.cluster);
-  target.profile = options.profile.value_or(plan.profile);
-  target.batch = plan.global_batch;
-  target.seq = plan.sequence;
-  return planner::search_input(target);
+  target.model = options.model.value_or("");
+  target.cluster = options.cluster;
+  target.profile = options.profile;
+  return planner::input_of_plan(plan, target);
 }
 
 struct Spread {
@@ -111,8 +108,7 @@ int simulate_plan(const std::string& path, const SimulateOptions& options) {
   GANTRY_CHECK(options.runs >= 1 && options.runs <= 100'000, "--runs {}: expected 1 to 100,000", options.runs);
   plan::TrainPlan plan = plan::read_plan(path);
   const plan::SearchInput input = input_of(plan, options);
-  plan::assign_ranks(plan, input.cluster);
-  plan::require_sound(plan, input.model, input.cluster);
+  planner::require_sound(plan, input, path);
   GANTRY_CHECK(options.straggler_stage < static_cast<std::int64_t>(plan.stages.size()),
                "--straggler-stage {}: the plan has {} stages, the first is 0", options.straggler_stage,
                plan.stages.size());
@@ -130,10 +126,11 @@ int simulate_plan(const std::string& path, const SimulateOptions& options) {
   } else {
     print_text(input, plan, outcome, spread, options.runs);
   }
+  if ((options.trace || options.svg) && !options.json) std::printf("\n");
   const auto write = [&](const std::optional<std::string>& file, const std::string& content) {
     if (!file) return;
     base::write_file_atomically(*file, content);
-    if (!options.json) std::printf("\nwrote %s\n", file->c_str());
+    if (!options.json) std::printf("wrote %s\n", file->c_str());
   };
   if (options.trace) write(options.trace, simulate::trace_json(outcome));
   if (options.svg) write(options.svg, simulate::timeline_svg(outcome, input.model_name + " on " + input.cluster.name));
