@@ -83,7 +83,7 @@ void BenchOutput::table(const BenchTable& table) {
     }
   } else if (form_ == Form::kMarkdown) {
     markdown_tables_ +=
-        fmt::format("\n{}\n\n{}{}", table.title, markdown_line(table.columns), markdown_rule(table.columns.size()));
+        fmt::format("\n**{}**\n\n{}{}", table.title, markdown_line(table.columns), markdown_rule(table.columns.size()));
     for (const auto& line : table.cells) markdown_tables_ += markdown_line(line);
     for (const std::string& note : table.notes) markdown_tables_ += fmt::format("\n{}\n", note);
   } else {

@@ -3,9 +3,13 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "gantry/base/check.h"
 #include "gantry/base/env.h"
@@ -114,6 +118,26 @@ class PlanSuite {
     compare("peak forward, data parallel", "MB", whole.memory_forward_bytes / kMegabyte, 19255.25);
     compare("peak backward, data parallel", "MB", whole.memory_backward_bytes / kMegabyte, 19503.125);
     out_.table(table);
+    golden_memory(model);
+  }
+
+  void golden_memory(const cost::CostModel& model) {
+    BenchTable table{"golden_memory", "What these peaks are made of, MB", {"term", "forward", "backward"}, {}, {}, {}};
+    const cost::StageQuery query = golden_stage(24, 24, 8, 2, 2);
+    std::vector<std::string> names;
+    std::map<std::string, std::array<double, 2>> terms;
+    for (const bool backward : {false, true}) {
+      for (const cost::CostTerm& term : model.explain_memory(query, backward)) {
+        if (!terms.contains(term.name)) names.push_back(term.name);
+        terms[term.name][backward ? 1 : 0] += term.value / kMegabyte;
+      }
+    }
+    for (const std::string& name : names) {
+      const auto [forward, backward] = terms[name];
+      table.cells.push_back({name, fmt::format("{:.3f}", forward), fmt::format("{:.3f}", backward)});
+      table.json.push_back({{"term", name}, {"forward_mb", forward}, {"backward_mb", backward}});
+    }
+    out_.table(table);
   }
 
   static double golden_pipeline(const cost::CostModel& model) {
@@ -176,21 +200,31 @@ class PlanSuite {
 
   void growth() {
     const std::vector<GrowthPoint> points = measure_growth();
-    BenchTable table{"growth",
-                     "Growth of the search (GPT blocks of 22b's width, L4)",
-                     {"axis", "value", "space", "search, CPU s", "predicted iteration"},
+    BenchTable sizes{"growth",
+                     "Growth of the search with layers (32 L4, batch 512) and devices (48 layers), GPT of 22b's width",
+                     {"case", "Mist's space, CPU s", "full space, CPU s"},
                      {},
                      {},
                      {}};
+    BenchTable knobs{
+        "growth_knobs", "Growth with the knobs (48 layers, 32 L4, batch 512)", {"step", "space", "CPU s"}, {}, {}, {}};
     for (const GrowthPoint& point : points) {
-      table.cells.push_back({point.axis, fmt::format("{}", point.x), point.space, fmt::format("{:.3f}", point.cpu_s),
-                             seconds_text(point.iteration_s)});
       base::OrderedJson json{
           {"axis", point.axis}, {"x", point.x}, {"space", point.space}, {"search_cpu_s", point.cpu_s}};
       if (std::isfinite(point.iteration_s)) json["iteration_s"] = point.iteration_s;
-      table.json.push_back(json);
+      const std::string cpu = fmt::format("{:.3f}", point.cpu_s);
+      if (point.axis == "knobs") {
+        knobs.cells.push_back({fmt::format("{}", point.x), point.space, cpu});
+        knobs.json.push_back(std::move(json));
+        continue;
+      }
+      const std::string name = fmt::format("{} {}", point.x, point.axis);
+      if (sizes.cells.empty() || sizes.cells.back()[0] != name) sizes.cells.push_back({name});
+      sizes.cells.back().push_back(cpu);
+      sizes.json.push_back(std::move(json));
     }
-    out_.table(table);
+    out_.table(sizes);
+    out_.table(knobs);
     if (!options_.growth_plot.empty()) write_growth(points, options_.growth_plot);
   }
 

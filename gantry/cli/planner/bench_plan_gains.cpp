@@ -140,8 +140,8 @@ class Gains {
       }
     }
     table.notes.emplace_back(
-        "l4-mist and a100-mist are the interference factors that Mist planned with; l4 and a100-40g have them fitted "
-        "anew to the same measurements.");
+        "l4-mist and a100-mist carry the interference factors that Mist planned with, l4 and a100-40g factors fitted "
+        "anew to the overlap measurements.");
     out_.table(table);
   }
 
