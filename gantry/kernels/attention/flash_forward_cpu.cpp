@@ -28,14 +28,6 @@ ForwardTiles lay_out(float* scratch, std::int64_t padded, std::int64_t dim) {
   return tiles;
 }
 
-bool any_nan(const F32x16 (&s)[4]) {
-  bool found = false;
-  for (const F32x16& vector : s) {
-    for (int i = 0; i < kLanes; ++i) found |= vector[i] != vector[i];
-  }
-  return found;
-}
-
 // Scores of one tile to probabilities under the running maximum; rescales what was summed so far when it rises. Dropped
 // probabilities (`keep`, if not null) count in the sum but not in the output.
 void soften(const ForwardTiles& tiles, std::int64_t rows, std::int64_t dim, const KeepTile* keep, float kept) {
@@ -70,19 +62,6 @@ void soften(const ForwardTiles& tiles, std::int64_t rows, std::int64_t dim, cons
   }
 }
 
-void hide(const FlashShape& s, float* scores, std::int64_t b, std::int64_t head, std::int64_t begin, std::int64_t rows,
-          std::int64_t key) {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    float* row = scores + r * kK;
-    if (has_mask(s)) {
-      float added[kK];
-      mask_addends(s, b, head, begin + r, key, added);
-      for (int v = 0; v < 4; ++v) store(row + v * kLanes, load(row + v * kLanes) + load(added + v * kLanes));
-    }
-    mask_row(s, b, begin + r, key, row);
-  }
-}
-
 template <class T>
 void query_tile(const FlashForwardArgs<T>& args, const ForwardTiles& tiles, std::int64_t b, std::int64_t head,
                 std::int64_t begin, std::int64_t rows) {
@@ -100,7 +79,7 @@ void query_tile(const FlashForwardArgs<T>& args, const ForwardTiles& tiles, std:
   KeepTile keep;
   for (std::int64_t key = range.first; key < range.last; key += kK) {
     panel_gemm({tiles.q, dim, 1}, tiles.keys + key * dim, kK, tiles.scores, kK, rows, kK, dim, false);
-    hide(s, tiles.scores, b, head, begin, rows, key);
+    hide_keys(s, tiles.scores, b, head, begin, rows, key);
     if (drops) keep_tile(s, b, head, begin, rows, key, &keep);
     soften(tiles, rows, dim, drops ? &keep : nullptr, kept);
     panel_gemm({tiles.scores, kK, 1}, tiles.values + key * dim, dim, tiles.out, dim, rows, dim, kK, true);
@@ -119,19 +98,11 @@ void query_tile(const FlashForwardArgs<T>& args, const ForwardTiles& tiles, std:
 template <class T>
 void flash_forward(const FlashForwardArgs<T>& args, std::int64_t begin, std::int64_t end) {
   const FlashShape& s = args.shape;
-  const std::int64_t dim = s.head_dim, padded = flash_padded_keys(s);
-  const ForwardTiles tiles = lay_out(args.scratch, padded, dim);
-  std::int64_t packed = -1;  // the (batch, kv_head) whose keys are in the scratch
+  const ForwardTiles tiles = lay_out(args.scratch, flash_padded_keys(s), s.head_dim);
+  PackedKeys packed;
   for (std::int64_t item = begin; item < end; ++item) {
     const std::int64_t b = item / s.heads, head = item % s.heads;
-    const std::int64_t kv_head = head / (s.heads / s.kv_heads);
-    if (packed != b * s.kv_heads + kv_head) {
-      packed = b * s.kv_heads + kv_head;
-      copy_transposed(args.k, b, kv_head, s.k_length, padded, dim, tiles.keys);
-      copy_rows(args.v, b, kv_head, 0, s.k_length, dim, 1.0f, tiles.values);
-      std::memset(tiles.values + s.k_length * dim, 0,
-                  static_cast<std::size_t>((padded - s.k_length) * dim) * sizeof(float));
-    }
+    pack_keys(s, args.k, args.v, b, head, tiles.keys, tiles.values, &packed);
     for (std::int64_t t = 0; t < s.q_length; t += kQ) {
       query_tile(args, tiles, b, head, t, s.q_length - t < kQ ? s.q_length - t : kQ);
     }

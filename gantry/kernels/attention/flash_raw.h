@@ -61,12 +61,14 @@ struct FlashForwardArgs {
 
 template <class T>
 struct FlashBackwardArgs {
+  static constexpr bool kNeedsKeys = true;  ///< recomputes the scores
   FlashShape shape;
   HeadView<const T> q, k, v, out, dout;
   const float* lse;
   HeadView<T> dq, dk, dv;
   float* scratch;            ///< flash_backward_scratch() floats for this call
-  float* dscores = nullptr;  ///< [batch, heads, q_length, k_length] gradient of what was added to the scores, or null
+  float* dscores = nullptr;  ///< [batch, heads, q_length, k_length] gradient of what was added to the
+                             ///< scores, or null; what no query sees is left alone
 };
 
 inline constexpr std::int64_t kFlashQueryTile = 48;

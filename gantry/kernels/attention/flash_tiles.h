@@ -43,6 +43,24 @@ void copy_transposed(const HeadView<const T>& view, std::int64_t b, std::int64_t
   }
 }
 
+/// Whose keys and values lie in the scratch.
+struct PackedKeys {
+  std::int64_t batch = -1, kv_head = -1;
+};
+
+/// Keys (transposed tiles) and values (rows, zero behind the last) of the group of query head `head`, unless there
+/// already.
+template <class T>
+void pack_keys(const FlashShape& s, const HeadView<const T>& k, const HeadView<const T>& v, std::int64_t b,
+               std::int64_t head, float* keys, float* values, PackedKeys* packed) {
+  const std::int64_t dim = s.head_dim, padded = flash_padded_keys(s), kv_head = head / (s.heads / s.kv_heads);
+  if (packed->batch == b && packed->kv_head == kv_head) return;
+  *packed = {b, kv_head};
+  copy_transposed(k, b, kv_head, s.k_length, padded, dim, keys);
+  copy_rows(v, b, kv_head, 0, s.k_length, dim, 1.0f, values);
+  std::memset(values + s.k_length * dim, 0, static_cast<std::size_t>((padded - s.k_length) * dim) * sizeof(float));
+}
+
 /// Hides what query row t must not see of the tile's keys [key, key + 64) by writing -infinity.
 inline void mask_row(const FlashShape& s, std::int64_t b, std::int64_t t, std::int64_t key, float* row) {
   constexpr float kHidden = -__builtin_inff();
@@ -73,6 +91,28 @@ inline void mask_addends(const FlashShape& s, std::int64_t b, std::int64_t head,
     const float value = s.mask.added[at + j];
     to[j] = value <= kHiddenScore ? kHidden : value;
   }
+}
+
+/// Adds the mask to a tile of scores and writes minus infinity where a query must not see a key.
+inline void hide_keys(const FlashShape& s, float* scores, std::int64_t b, std::int64_t head, std::int64_t begin,
+                      std::int64_t rows, std::int64_t key) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    float* row = scores + r * kFlashKeyTile;
+    if (has_mask(s)) {
+      float added[kFlashKeyTile];
+      mask_addends(s, b, head, begin + r, key, added);
+      for (int v = 0; v < 4; ++v) store(row + v * kLanes, load(row + v * kLanes) + load(added + v * kLanes));
+    }
+    mask_row(s, b, begin + r, key, row);
+  }
+}
+
+inline bool any_nan(const F32x16 (&s)[4]) {
+  bool found = false;
+  for (const F32x16& vector : s) {
+    for (int i = 0; i < kLanes; ++i) found |= vector[i] != vector[i];
+  }
+  return found;
 }
 
 /// Keep bits of a tile: 8 bytes a row, rows [begin, begin + count) of one head, keys [key, key + 64).
