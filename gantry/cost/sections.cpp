@@ -155,7 +155,10 @@ SectionTable::Entry SectionTable::make(const SectionKey& key) const {
     result.scores = memory.scores;
     return result;
   };
-  entry.sections = {section(graph.before_layers()), section(graph.layer(0)), section(graph.after_layers())};
+  spec::NodeRange after = graph.after_layers();
+  const bool norm_first = graph.nodes()[static_cast<std::size_t>(after.first)].kind == spec::OpKind::kNorm;
+  if (options_.artifact_terms && norm_first) ++after.first;
+  entry.sections = {section(graph.before_layers()), section(graph.layer(0)), section(after)};
   return entry;
 }
 

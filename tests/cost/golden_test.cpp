@@ -67,8 +67,8 @@ TEST(GoldenPrediction, PipelineIteration) {
 TEST(GoldenPrediction, DataParallelMemoryPeaks) {
   const CostModel model = golden_model();
   const StageCost cost = model.price(data_parallel());
-  EXPECT_NEAR(cost.memory_forward_bytes / kMegabyte / 19255.25, 1, .005) << cost.memory_forward_bytes / kMegabyte;
-  EXPECT_NEAR(cost.memory_backward_bytes / kMegabyte / 19503.125, 1, .005) << cost.memory_backward_bytes / kMegabyte;
+  EXPECT_NEAR(cost.memory_forward_bytes / kMegabyte / 19255.25, 1, 1e-5) << cost.memory_forward_bytes / kMegabyte;
+  EXPECT_NEAR(cost.memory_backward_bytes / kMegabyte / 19503.125, 1, 1e-5) << cost.memory_backward_bytes / kMegabyte;
   for (const bool backward : {false, true}) {
     double sum = 0;
     for (const CostTerm& term : model.explain_memory(data_parallel(), backward)) sum += term.value;
