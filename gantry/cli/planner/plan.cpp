@@ -187,6 +187,7 @@ class PlanVerb {
     };
     if (options_.explain) {
       const std::vector<plan::KnobValue> values = plan::knob_values(input_, options, &best);
+      progress.update(100);
       progress.finish();
       print("\n%s", text::knob_table(values, best.predicted->iteration_s).c_str());
       for (const plan::KnobValue& value : values) {
