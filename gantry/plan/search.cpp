@@ -147,7 +147,7 @@ class Searcher {
       shapes.push_back(std::move(of_mesh));
     }
     if (meshes.empty()) return;
-    solve(model, meshes, shapes, problem_for(accumulation, space_.stages, Schedule::kOneFOneB, 1));
+    solve(model, meshes, shapes, problem_for(accumulation, space_.stages, Schedule::kOneFOneB, 1), true);
   }
 
   StageProblem problem_for(int accumulation, int stages, Schedule schedule, int chunks) const {
@@ -178,8 +178,9 @@ class Searcher {
   }
 
   void solve(const cost::CostModel& model, const std::vector<cost::Mesh>& meshes,
-             const std::vector<std::vector<cost::Policy>>& shapes, StageProblem problem) {
+             const std::vector<std::vector<cost::Policy>>& shapes, StageProblem problem, bool mixed = false) {
     Families families;
+    families.mixed = mixed;
     std::vector<int> mesh_devices;
     for (std::size_t m = 0; m < meshes.size(); ++m) {
       mesh_devices.push_back(meshes[m].devices());
@@ -204,6 +205,7 @@ class Searcher {
   struct Families {
     std::vector<MeshFamily> list;
     std::vector<double> shares;  // of the gradients of weights
+    bool mixed = false;          // stages may differ
   };
 
   // A zero-bubble pipeline fills by the least share among its stages: one search for each value that this can take,
@@ -220,7 +222,7 @@ class Searcher {
     problem.bound_s = candidates_.bound_s();
     PricedStages priced = price(families.list, mesh_devices, problem);
     if (allowed(space_, problem.schedule)) solve_level(model, priced, families.list, problem, kept.front());
-    if (problem.schedule == Schedule::kOneFOneB && space_.mixed_stages && meshes_are_open(mesh_devices)) {
+    if (problem.schedule == Schedule::kOneFOneB && families.mixed) {
       zero_bubble(model, families, mesh_devices, problem, priced);
     }
     if (problem.schedule != Schedule::kZeroBubble) return;
@@ -240,8 +242,6 @@ class Searcher {
       solve_level(model, priced, some, problem, kept[i]);
     }
   }
-
-  static bool meshes_are_open(const std::vector<int>& mesh_devices) { return mesh_devices.size() > 1; }
 
   // How long each stage holds micro-batches depends on the number of stages here. With 1F1B's memory, which is less,
   // most numbers are out of the question already.
