@@ -48,7 +48,7 @@ say "This machine, measured for the planner (quick: more noise than without)"
 run "$gantry" profile --quick --output "$out/this.json"
 
 say "The fastest plan for this machine: the same model, and why"
-run "$gantry" plan --model smollm2-135m --cluster this --profile "$out/this.json" --batch 8 --seq 256 --explain -o "$out/plan-this.json"
+run "$gantry" plan --model smollm2-135m --cluster this --profile "$out/this.json" --batch 8 --seq 512 --explain -o "$out/plan-this.json"
 
 say "The fastest plan for a model of 22 billion parameters on 4 x 8 NVIDIA L4, and why (predicted; nothing runs on them here)"
 run "$gantry" plan --model gpt-22b --cluster l4-4x8 --batch 512 --explain -o "$out/plan-l4.json"

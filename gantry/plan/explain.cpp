@@ -38,6 +38,13 @@ std::string binding_sentence(const TrainPlan& plan, const cost::CostModel& model
     text =
         fmt::format("compute binds: the fullest stage needs {:.1f} of {:.1f} GiB", used / kGibibyte, limit / kGibibyte);
   }
+  if (plan.stages.size() == 1) {
+    const double extra = why.delta_s / plan.predicted->iteration_s;
+    return text + fmt::format(
+                      "; {:.0f} % of the iteration is work of every micro-batch, {:.0f} % what the first and "
+                      "the last one add",
+                      100 * (1 - extra), 100 * extra);
+  }
   const double bubble = 1 - why.steady_s / plan.predicted->iteration_s;
   return text + fmt::format(
                     "; {:.0f} % of the iteration is the steady state of stage {}, {:.0f} % filling the pipeline and "

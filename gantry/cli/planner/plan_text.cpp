@@ -179,8 +179,13 @@ std::string stage_table(const plan::TrainPlan& plan, const cost::CostModel& mode
 std::string explanation(const plan::TrainPlan& plan, const plan::PlanExplanation& why, const cost::CostModel& model) {
   const double closed = why.steady_s + why.fill_s + why.delta_s;
   std::string text = wrapped(why.binding);
-  text += fmt::format("  {}: {} steady state + {} filling and draining + {} first and last micro-batch\n",
-                      seconds(closed), seconds(why.steady_s), seconds(why.fill_s), seconds(why.delta_s));
+  if (plan.stages.size() == 1) {
+    text += fmt::format("  {}: micro-batches {} x {} + {} that the first and the last one add\n", seconds(closed),
+                        plan.accumulation, seconds(plan.stages[0].predicted->t_s), seconds(why.delta_s));
+  } else {
+    text += fmt::format("  {}: {} steady state + {} filling and draining + {} first and last micro-batch\n",
+                        seconds(closed), seconds(why.steady_s), seconds(why.fill_s), seconds(why.delta_s));
+  }
   if (std::abs(plan.predicted->iteration_s - closed) > 1e-9 * closed) {
     text += fmt::format("  {} simulated, event by event ({:+.2f} %)\n", seconds(plan.predicted->iteration_s),
                         100 * (plan.predicted->iteration_s / closed - 1));
