@@ -1,0 +1,133 @@
+// The columns that are not inverted, and the operators as compositions of ATen.
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "gantry/kernels/common.h"
+#include "gantry/kernels/dropout/dropout.h"
+#include "gantry/kernels/inplace_norm/inplace_norm_internal.h"
+
+namespace gantry::kernels {
+namespace internal {
+namespace {
+
+constexpr std::int64_t kLargestSideShare = 8;  // one n-th of the columns
+
+// Weights below make y = weight * xhat lose bits to underflow, or its inverse overflow.
+double smallest_weight(at::ScalarType type) {
+  if (type == at::kDouble) return 0x1p-900;
+  return type == at::kHalf ? 0x1p-10 : 0x1p-100;
+}
+
+template <class Wide>
+std::vector<std::int64_t> side_columns(const at::Tensor& weight, const at::Tensor& bias, at::ScalarType type) {
+  const Wide *w = weight.const_data_ptr<Wide>(), *b = bias.const_data_ptr<Wide>();
+  const auto limit = static_cast<Wide>(inversion_limit(type)), smallest = static_cast<Wide>(smallest_weight(type));
+  std::vector<std::int64_t> columns;
+  for (std::int64_t i = 0; i < weight.numel(); ++i) {
+    const Wide size = std::abs(w[i]);
+    // Written so that NaN and infinity fail.
+    if (!(size >= smallest && size <= std::numeric_limits<Wide>::max() && std::abs(b[i]) <= limit * size)) {
+      columns.push_back(i);
+    }
+  }
+  return columns;
+}
+
+at::Tensor column_sum(const at::Tensor& x, std::int64_t rows) { return x.reshape({rows, x.size(-1)}).sum(0); }
+
+}  // namespace
+
+NormParameters norm_parameters(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const at::NoGradGuard no_grad;
+  const std::int64_t n = x.size(-1);
+  const auto type = wide_type(x);
+  const auto options = x.options().dtype(type).requires_grad(false);
+  NormParameters result;
+  result.weight = weight.defined() ? weight.detach().to(type).contiguous() : at::ones({n}, options);
+  result.bias = bias.defined() ? bias.detach().to(type).contiguous() : at::zeros({n}, options);
+  const at::Tensor w = result.weight.cpu(), b = result.bias.cpu();
+  auto columns =
+      type == at::kDouble ? side_columns<double>(w, b, x.scalar_type()) : side_columns<float>(w, b, x.scalar_type());
+  result.keep_normal = static_cast<std::int64_t>(columns.size()) > std::max<std::int64_t>(1, n / kLargestSideShare);
+  if (result.keep_normal) columns.clear();
+  result.columns = at::tensor(columns, at::kLong).to(x.device());
+  if (result.keep_normal) return result;
+  result.inverse = result.weight.reciprocal();
+  if (!columns.empty()) result.inverse.index_fill_(0, result.columns, 0);
+  return result;
+}
+
+NormForward norm_forward_aten(const at::Tensor& x, const at::Tensor& residual, const NormParameters& parameters,
+                              const DropoutAddNormOptions& options) {
+  const auto type = x.scalar_type();
+  NormForward result;
+  at::Tensor v = dropout_reference(x.to(wide_type(x)), options.dropout);
+  if (residual.defined()) v = v + residual.to(v.scalar_type());
+  if (options.return_sum) {
+    result.sum = v.to(type, /*non_blocking=*/false, /*copy=*/true);
+    v = result.sum.to(v.scalar_type());
+  }
+  if (options.norm == NormKind::kLayer) v = v - v.mean(-1, true);
+  const at::Tensor rstd = v.square().mean(-1, true).add(options.eps).rsqrt();
+  const at::Tensor normal = v * rstd;
+  result.y = (normal * parameters.weight + parameters.bias).to(type);
+  result.rstd = rstd.reshape({-1});
+  result.side =
+      normal.index_select(-1, parameters.columns).reshape({result.rstd.size(0), parameters.columns.size(0)}).to(type);
+  if (parameters.keep_normal) result.normal = normal.to(type);
+  return result;
+}
+
+NormGradients norm_backward_aten(const NormSaved& saved, const NormParameters& parameters,
+                                 const DropoutAddNormOptions& options) {
+  const auto type = saved.dy.scalar_type(), wide = wide_type(saved.dy);
+  const std::int64_t n = saved.dy.size(-1);
+  at::Tensor normal;
+  if (parameters.keep_normal) {
+    normal = saved.normal.to(wide);
+  } else {
+    const at::Tensor inverted = (saved.y.to(wide) - parameters.bias) * parameters.inverse;
+    normal = at::where(parameters.inverse == 0, at::zeros_like(inverted), inverted).reshape({saved.rstd.size(0), n});
+    normal.index_copy_(1, parameters.columns, saved.side.to(wide));
+    normal = normal.reshape(saved.dy.sizes());
+  }
+  const at::Tensor dy = saved.dy.to(wide), scaled = dy * parameters.weight;
+  at::Tensor dv = scaled - normal * (scaled * normal).mean(-1, true);
+  if (options.norm == NormKind::kLayer) dv = dv - scaled.mean(-1, true);
+  dv = dv * saved.rstd.reshape(scaled.sizes().slice(0, scaled.dim() - 1)).unsqueeze(-1);
+  if (saved.dsum.defined()) dv = dv + saved.dsum.to(wide);
+  NormGradients result{.dx = dropout_reference(dv, options.dropout).to(type),
+                       .dresidual = {},
+                       .dweight = column_sum(dy * normal, saved.rstd.size(0)),
+                       .dbias = column_sum(dy, saved.rstd.size(0))};
+  if (options.dropout.threshold != 0) result.dresidual = dv.to(type);
+  return result;
+}
+
+}  // namespace internal
+
+double inversion_limit(at::ScalarType type) {
+  if (type == at::kDouble) return 0x1p20;
+  if (type == at::kFloat) return 0x1p7;
+  return 0x1p1;
+}
+
+std::pair<at::Tensor, at::Tensor> dropout_add_norm_reference(const at::Tensor& x, const at::Tensor& residual,
+                                                             const at::Tensor& weight, const at::Tensor& bias,
+                                                             const DropoutAddNormOptions& options) {
+  const auto wide = internal::wide_type(x);
+  at::Tensor v = dropout_reference(x, options.dropout);
+  if (residual.defined()) v = v + residual;
+  const at::Tensor sum = v;
+  v = v.to(wide);
+  if (options.norm == NormKind::kLayer) v = v - v.mean(-1, true);
+  at::Tensor y = v * v.square().mean(-1, true).add(options.eps).rsqrt();
+  if (weight.defined()) y = y * weight.to(wide);
+  if (bias.defined()) y = y + bias.to(wide);
+  return {options.return_sum ? sum : at::Tensor(), y.to(x.scalar_type())};
+}
+
+}  // namespace gantry::kernels

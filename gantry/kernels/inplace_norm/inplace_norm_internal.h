@@ -1,0 +1,43 @@
+#pragma once
+// Shared by the files of this folder.
+#include <ATen/core/Tensor.h>
+
+#include "gantry/kernels/inplace_norm/inplace_norm.h"
+
+namespace gantry::kernels::internal {
+
+inline at::ScalarType wide_type(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+/// Weight and bias as the kernels take them, and which columns are inverted.
+struct NormParameters {
+  at::Tensor weight, bias;   ///< [n], wide
+  at::Tensor inverse;        ///< [n], wide: 1 / weight, and 0 in `columns`
+  at::Tensor columns;        ///< int64 [k], those that are not inverted
+  bool keep_normal = false;  ///< more than an eighth of them: keep xhat of all, and `columns` is empty
+};
+
+NormParameters norm_parameters(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+/// What forward makes. Shapes of y, sum and normal: those of x; side: [rows, k].
+struct NormForward {
+  at::Tensor y, sum, rstd, side, normal;
+};
+
+/// What backward starts from: gradients of y and sum (undefined where unused), and what forward kept.
+struct NormSaved {
+  at::Tensor dy, dsum, y, rstd, side, normal;
+};
+
+/// Gradients; weight and bias in the wide type. `dresidual` is undefined where it equals dx.
+struct NormGradients {
+  at::Tensor dx, dresidual, dweight, dbias;
+};
+
+NormForward norm_forward_aten(const at::Tensor& x, const at::Tensor& residual, const NormParameters& parameters,
+                              const DropoutAddNormOptions& options);
+NormGradients norm_backward_aten(const NormSaved& saved, const NormParameters& parameters,
+                                 const DropoutAddNormOptions& options);
+
+}  // namespace gantry::kernels::internal
