@@ -267,7 +267,7 @@ void check_exact_form() {
   const Doubles inputs = rounded<T>(sweep());
   const auto n = static_cast<std::int64_t>(inputs.size());
   const Guarded<T> ones(Doubles(inputs.size(), 1.0));
-  const double unit = std::is_same_v<T, float> ? 7e-7 : std::is_same_v<T, Bf16> ? 0x1p-8 : 0x1p-11;
+  const double unit = std::is_same_v<T, float> ? 5e-7 : std::is_same_v<T, Bf16> ? 0x1p-8 : 0x1p-11;
   for (const Activation kind : kKinds) {
     SCOPED_TRACE(kKindNames[static_cast<int>(kind)]);
     const auto backwards = GANTRY_ISA_VERSIONS(activation_exact_backward<T>);

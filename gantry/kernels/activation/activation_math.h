@@ -33,7 +33,7 @@ struct Rounded {
 };
 
 struct Logistic {
-  Vf value, rest, sigmoid;
+  Vf value, rest, sigmoid, complement;  ///< complement = 1 - sigmoid, without cancellation
 };
 /// x / (1 + e^(a + a_low)) and the sigmoid. The division and the sum are refined: at the minimum the rounding of y is
 /// all that limits the derivative's error.
@@ -47,7 +47,7 @@ GANTRY_VECTOR Logistic logistic_product(Vf x, Vf a, Vf a_low) {
   const Vf rest = (fma(-y, s, x) - y * s_low) * inverse;
   const Vi plain = (e < 1e30f) & (abs(y) < __builtin_inff());  // also false for NaN
   const Vf refined = plain ? y + rest : y;
-  return {refined, plain ? rest - (refined - y) : Vf{}, inverse};
+  return {refined, plain ? rest - (refined - y) : Vf{}, inverse, min(e, all(1e30f)) * inverse};
 }
 
 struct TanhArgument {
@@ -146,7 +146,7 @@ GANTRY_VECTOR ValueAndSlope activate_with_slope(Vf x) {
     const Vf inner =
         kKind == Activation::kGeluTanh ? z * z * (3.0f * fit::kTanhCubic) + fit::kTanhLinear : all(kInputScale<kKind>);
     value = logistic.value;
-    slope = s + z * s * (1.0f - s) * inner;
+    slope = s + z * s * logistic.complement * inner;
   }
   const Vi finite = x > -__builtin_inff();
   return {finite ? value : x - x, finite ? slope : x - x};
