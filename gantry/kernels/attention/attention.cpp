@@ -11,20 +11,15 @@
 
 namespace gantry::kernels {
 
-double internal::effective_scale(const AttentionOptions& options) {
-  return options.scale != 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(options.head_dim));
-}
-
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
 using internal::effective_scale;
-
-bool flash_applies(const at::Tensor& x, const AttentionOptions& options) {
-  return has_raw_kernel(x) && options.head_dim % 16 == 0;
-}
+using internal::flash_applies;
+using internal::FlashResult;
+using internal::run_flash;
 
 // Views [B, T, heads, head_dim] into packed projections.
 struct Unpacked {
@@ -44,91 +39,8 @@ void rotate(const at::Tensor& qkv, const RopeTables& rope, const at::Tensor& pos
   rope_(rows.narrow(1, 0, o.heads + o.kv_heads), positions.reshape({-1}), rope.cosine, rope.sine, inverse);
 }
 
-template <class Raw>
-HeadView<const Raw> const_view(const at::Tensor& x) {
-  return {raw_const<Raw>(x), x.stride(0), x.stride(1), x.stride(2)};
-}
-
-template <class Raw>
-HeadView<Raw> view(const at::Tensor& x) {
-  return {raw<Raw>(x), x.stride(0), x.stride(1), x.stride(2)};
-}
-
-FlashShape make_shape(const at::Tensor& q, std::int64_t k_length, const AttentionOptions& o) {
-  return {.batch = q.size(0),
-          .q_length = q.size(1),
-          .k_length = k_length,
-          .heads = o.heads,
-          .kv_heads = o.kv_heads,
-          .head_dim = o.head_dim,
-          .scale = static_cast<float>(effective_scale(o)),
-          .causal = o.causal,
-          .row_starts = raw_const<std::int32_t>(o.row_starts),
-          .key_mask = raw_const<std::uint8_t>(o.key_mask)};
-}
-
-// One scratch area per thread, allocated once a call.
-at::Tensor thread_scratch(std::int64_t floats, const at::Tensor& like) {
-  return at::empty({at::get_num_threads(), floats}, like.options().dtype(at::kFloat));
-}
-
-struct FlashResult {
-  at::Tensor out, lse;
-};
-
-FlashResult run_flash(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t k_length,
-                      const AttentionOptions& o) {
-  const FlashShape shape = make_shape(q, k_length, o);
-  FlashResult result{at::empty({shape.batch, shape.q_length, shape.heads, shape.head_dim}, q.options()),
-                     at::empty({shape.batch, shape.heads, shape.q_length}, q.options().dtype(at::kFloat))};
-  const at::Tensor scratch = thread_scratch(flash_forward_scratch(shape), q);
-  dispatch_raw(q.scalar_type(), [&]<class Raw>() {
-    const auto kernel = GANTRY_ISA_SELECT(flash_forward<Raw>);
-    at::parallel_for(0, shape.batch * shape.heads, 1, [&](std::int64_t begin, std::int64_t end) {
-      kernel({.shape = shape,
-              .q = const_view<Raw>(q),
-              .k = const_view<Raw>(k),
-              .v = const_view<Raw>(v),
-              .out = view<Raw>(result.out),
-              .lse = raw<float>(result.lse),
-              .scratch = raw<float>(scratch) + at::get_thread_num() * scratch.size(1)},
-             begin, end);
-    });
-  });
-  return result;
-}
-
-// Gradient of the packed, rotated projections.
-at::Tensor run_flash_backward(const at::Tensor& qkv, const at::Tensor& out, const at::Tensor& lse,
-                              const at::Tensor& dout, const AttentionOptions& o) {
-  const Unpacked x = unpack(qkv, o);
-  at::Tensor dqkv = at::empty_like(qkv);
-  const Unpacked d = unpack(dqkv, o);
-  const FlashShape shape = make_shape(x.q, x.k.size(1), o);
-  const at::Tensor dout4 = dout.contiguous().view(out.sizes());
-  const at::Tensor scratch = thread_scratch(flash_backward_scratch(shape), qkv);
-  dispatch_raw(qkv.scalar_type(), [&]<class Raw>() {
-    const auto kernel = GANTRY_ISA_SELECT(flash_backward<Raw>);
-    at::parallel_for(0, shape.batch * shape.kv_heads, 1, [&](std::int64_t begin, std::int64_t end) {
-      kernel({.shape = shape,
-              .q = const_view<Raw>(x.q),
-              .k = const_view<Raw>(x.k),
-              .v = const_view<Raw>(x.v),
-              .out = const_view<Raw>(out),
-              .dout = const_view<Raw>(dout4),
-              .lse = raw_const<float>(lse),
-              .dq = view<Raw>(d.q),
-              .dk = view<Raw>(d.k),
-              .dv = view<Raw>(d.v),
-              .scratch = raw<float>(scratch) + at::get_thread_num() * scratch.size(1)},
-             begin, end);
-    });
-  });
-  return dqkv;
-}
-
-// Tables, positions and masks carry no gradient and may be undefined, which autograd's argument scan does not accept; they
-// travel as one plain argument.
+// Tables, positions and masks carry no gradient and may be undefined, which autograd's argument scan does not accept;
+// they travel as one plain argument.
 struct PackedContext {
   RopeTables rope;
   at::Tensor positions;
@@ -140,27 +52,26 @@ struct PackedAttentionFunction : torch::autograd::Function<PackedAttentionFuncti
     const AttentionOptions& o = context.options;
     rotate(qkv, context.rope, context.positions, o, false);
     const Unpacked x = unpack(qkv, o);
-    FlashResult result = run_flash(x.q, x.k, x.v, x.k.size(1), o);
-    ctx->save_for_backward({qkv.detach(), result.out, result.lse, context.rope.cosine, context.rope.sine,
-                            context.positions, o.row_starts, o.key_mask});
-    ctx->saved_data["sizes"] = std::vector<std::int64_t>{o.heads, o.kv_heads, o.head_dim};
-    ctx->saved_data["scale"] = o.scale;
-    ctx->saved_data["causal"] = o.causal;
+    const FlashResult result = run_flash({x.q, x.k, x.v, x.k.size(1)}, o);
+    ctx->save_for_backward({qkv.detach(), result.out, result.kept, context.rope.cosine, context.rope.sine,
+                            context.positions, o.row_starts, o.key_mask, o.mask});
+    internal::save_options(ctx, o);
     return result.out.view({qkv.size(0), qkv.size(1), -1});
   }
 
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
     const auto saved = ctx->get_saved_variables();
-    const auto sizes = ctx->saved_data["sizes"].toIntVector();
-    const AttentionOptions options{.heads = sizes[0],
-                                   .kv_heads = sizes[1],
-                                   .head_dim = sizes[2],
-                                   .scale = ctx->saved_data["scale"].toDouble(),
-                                   .causal = ctx->saved_data["causal"].toBool(),
-                                   .row_starts = saved[6],
-                                   .key_mask = saved[7]};
-    at::Tensor dqkv = run_flash_backward(saved[0], saved[1], saved[2], gradients[0], options);
-    rotate(dqkv, {saved[3], saved[4]}, saved[5], options, true);
+    AttentionOptions o = internal::saved_options(ctx);
+    o.row_starts = saved[6];
+    o.key_mask = saved[7];
+    o.mask = saved[8];
+    const Unpacked x = unpack(saved[0], o);
+    const at::Tensor dqkv = at::empty_like(saved[0]);
+    const Unpacked d = unpack(dqkv, o);
+    const at::Tensor dout = gradients[0].contiguous().view(saved[1].sizes());
+    internal::run_flash_backward({x.q, x.k, x.v, x.k.size(1)}, {saved[1], saved[2]}, dout, o,
+                                 {d.q, d.k, d.v, at::Tensor()});
+    rotate(dqkv, {saved[3], saved[4]}, saved[5], o, true);
     return {dqkv, {}};
   }
 };
@@ -193,8 +104,9 @@ void check_inputs(const at::Tensor& qkv, const RopeTables& rope, const at::Tenso
   };
   check_mask("row_starts", o.row_starts, o.row_starts.defined() && o.row_starts.scalar_type() == at::kInt);
   check_mask("key_mask", o.key_mask,
-             o.key_mask.defined() &&
-                 (o.key_mask.scalar_type() == at::kByte || o.key_mask.scalar_type() == at::kBool));
+             o.key_mask.defined() && (o.key_mask.scalar_type() == at::kByte || o.key_mask.scalar_type() == at::kBool));
+  GANTRY_CHECK(!o.mask.defined() || !o.mask.requires_grad(),
+               "attention: a mask that wants a gradient needs flash_attention");
 }
 
 // Differentiable rotation for the reference path.
@@ -207,6 +119,21 @@ at::Tensor rotated(const at::Tensor& x, const RopeTables& rope, const at::Tensor
   return at::cat({halves[0] * c - halves[1] * s, halves[1] * c + halves[0] * s}, -1).to(x.scalar_type());
 }
 
+bool floating_mask(const AttentionOptions& o) { return o.mask.defined() && o.mask.is_floating_point(); }
+
+// Which keys each query sees, broadcastable to the scores [B, H, T, S].
+at::Tensor visible_keys(const AttentionOptions& o, const at::Tensor& scores) {
+  const std::int64_t t = scores.size(2), s = scores.size(3);
+  at::Tensor seen = at::ones({1, 1, t, s}, scores.options().dtype(at::kBool));
+  if (o.causal) seen = seen.tril(s - t);
+  if (o.row_starts.defined()) {
+    seen = seen & at::arange(s, o.row_starts.options()).view({1, 1, 1, s}).ge(o.row_starts.unsqueeze(1).unsqueeze(3));
+  }
+  if (o.key_mask.defined()) seen = seen & o.key_mask.to(at::kBool).view({-1, 1, 1, s});
+  if (!o.mask.defined()) return seen;
+  return seen & (floating_mask(o) ? ~o.mask.detach().le(-1e30) : o.mask);
+}
+
 }  // namespace
 
 at::Tensor attention_reference(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -217,22 +144,23 @@ at::Tensor attention_reference(const at::Tensor& q, const at::Tensor& k, const a
     return x.to(wide).repeat_interleave(repeat, 2).transpose(1, 2);
   };
   at::Tensor scores = at::matmul(heads_first(q, 1), heads_first(k, group).transpose(2, 3)) * effective_scale(o);
-  const auto bools = scores.options().dtype(at::kBool);
-  at::Tensor seen = at::ones({1, 1, t, s}, bools);
-  if (o.causal) seen = seen.tril(s - t);
-  if (o.row_starts.defined()) {
-    seen = seen & at::arange(s, o.row_starts.options()).view({1, 1, 1, s}).ge(o.row_starts.unsqueeze(1).unsqueeze(3));
+  at::Tensor seen = visible_keys(o, scores);
+  if (floating_mask(o)) scores = scores + o.mask.to(wide);
+  // A row that sees nothing would be NaN after softmax, and so would its gradient; it is defined as zero.
+  const at::Tensor blind = ~seen.any(-1, true);
+  scores = scores.masked_fill(~seen, -std::numeric_limits<double>::infinity()).masked_fill(blind, 0.0);
+  at::Tensor p = at::softmax(scores, -1).masked_fill(blind, 0.0);
+  if (o.dropout.threshold != 0) {
+    const at::Tensor keep = attention_keep_mask(o.dropout, q.size(0), q.size(2), t, s).to(q.device(), wide);
+    p = p * (keep * static_cast<double>(keep_scale(o.dropout.threshold)));
   }
-  if (o.key_mask.defined()) seen = seen & o.key_mask.to(at::kBool).view({-1, 1, 1, s});
-  scores = scores.masked_fill(~seen, -std::numeric_limits<double>::infinity());
-  // A row that sees nothing is all NaN after softmax; it is defined as zero.
-  at::Tensor p = at::softmax(scores, -1).masked_fill(~seen.any(-1, true), 0.0);
   return at::matmul(p, heads_first(v, group)).transpose(1, 2).to(q.scalar_type());
 }
 
 at::Tensor packed_attention(const at::Tensor& qkv, const RopeTables& rope, const at::Tensor& positions,
                             const AttentionOptions& options) {
   check_inputs(qkv, rope, positions, options);
+  internal::check_options(options, qkv.size(0), qkv.size(1), qkv.size(1));
   if (!flash_applies(qkv, options)) {
     const Unpacked x = unpack(qkv, options);
     const at::Tensor q = rotated(x.q, rope, positions), k = rotated(x.k, rope, positions);
@@ -244,15 +172,15 @@ at::Tensor packed_attention(const at::Tensor& qkv, const RopeTables& rope, const
   const at::NoGradGuard no_grad;
   rotate(qkv, rope, positions, options, false);
   const Unpacked x = unpack(qkv, options);
-  return run_flash(x.q, x.k, x.v, x.k.size(1), options).out.view({qkv.size(0), qkv.size(1), -1});
+  return run_flash({x.q, x.k, x.v, x.k.size(1)}, options).out.view({qkv.size(0), qkv.size(1), -1});
 }
 
 namespace {
 
 void check_cache(const at::Tensor& qkv, const KvSlices& cache, std::int64_t length, const at::Tensor& starts,
                  const AttentionOptions& o) {
-  GANTRY_CHECK(!o.row_starts.defined() && !o.key_mask.defined(),
-               "attention: row_starts and key_mask do not apply to a cache; pad on the left and give starts");
+  GANTRY_CHECK(!o.row_starts.defined() && !o.key_mask.defined() && !o.mask.defined() && o.dropout.threshold == 0,
+               "attention: row_starts, masks and dropout do not apply to a cache; pad on the left and give starts");
   for (const at::Tensor& slice : {cache.keys, cache.values}) {
     GANTRY_CHECK(
         slice.dim() == 4 && slice.size(2) == o.kv_heads && slice.size(3) == o.head_dim && slice.is_contiguous() &&
@@ -296,10 +224,9 @@ at::Tensor cached_attention(const at::Tensor& qkv, const RopeTables& rope, const
   if (starts.defined()) {
     ranged.row_starts = starts.to(at::kInt).unsqueeze(1).expand({qkv.size(0), tokens}).contiguous();
   }
-  const at::Tensor out =
-      flash_applies(qkv, options)
-          ? run_flash(x.q, cache.keys, cache.values, total, ranged).out
-          : attention_reference(x.q, cache.keys.narrow(1, 0, total), cache.values.narrow(1, 0, total), ranged);
+  const at::Tensor out = flash_applies(qkv, options) ? run_flash({x.q, cache.keys, cache.values, total}, ranged).out
+                                                     : attention_reference(x.q, cache.keys.narrow(1, 0, total),
+                                                                           cache.values.narrow(1, 0, total), ranged);
   return out.reshape({qkv.size(0), tokens, -1});
 }
 
