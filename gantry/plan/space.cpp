@@ -130,9 +130,15 @@ const std::vector<Knob>& knobs() {
        in_some_policy([](const Policy& p) { return p.sequence_parallel; })},
       {"mixed stages", [](const auto& s) { return s.mixed_stages; }, [](auto& s) { s.mixed_stages = false; },
        mixes_stages},
-      {"uneven layers", [](const auto& s) { return s.layer_window != 0; }, [](auto& s) { s.layer_window = 0; },
+      // Stages of unequal meshes need unequal layers.
+      {"uneven layers", [](const auto& s) { return s.layer_window != 0; },
+       [](auto& s) {
+         s.layer_window = 0;
+         s.mixed_stages = false;
+       },
        [](const TrainPlan& plan) {
-         return any_stage(plan, [&](const Stage& s) { return s.layers != plan.stages.front().layers; });
+         const int layers = plan.stages.front().layers;
+         return mixes_stages(plan) || any_stage(plan, [&](const Stage& s) { return s.layers != layers; });
        }},
       {"other schedules", [](const auto& s) { return s.schedules.size() > 1; },
        [](auto& s) { s.schedules = {Schedule::kOneFOneB}; },
