@@ -1,0 +1,114 @@
+#include "gantry/kernels/mlp/mlp.h"
+
+#include <torch/torch.h>
+
+#include "gantry/kernels/activation/activation.h"
+#include "gantry/kernels/activation/activation_dispatch.h"
+#include "gantry/kernels/mlp/parameter_gradients.h"
+#include "gantry/kernels/once_differentiable.h"
+
+namespace gantry::kernels {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::tensor_list;
+
+void run_activation(const at::Tensor& x, const at::Tensor& y, Activation kind) {
+  dispatch_activation(x.scalar_type(), [&]<class Raw>() {
+    for_blocks(x.numel(), activation_forward_kernel<Raw>(),
+               ActivationForwardArgs<Raw>{
+                   .kind = kind, .side = SideFlag::kNone, .x = raw_const<Raw>(x), .y = raw<Raw>(y), .flags = nullptr});
+  });
+}
+
+/// The input's gradient over dy, the output into y.
+void run_exact_backward(const at::Tensor& x, const at::Tensor& dy, const at::Tensor& y, Activation kind) {
+  dispatch_activation(x.scalar_type(), [&]<class Raw>() {
+    for_blocks(
+        x.numel(), activation_exact_backward_kernel<Raw>(),
+        ActivationExactArgs<Raw>{
+            .kind = kind, .x = raw_const<Raw>(x), .dy = raw_const<Raw>(dy), .dx = raw<Raw>(dy), .y = raw<Raw>(y)});
+  });
+}
+
+struct MlpFunction : torch::autograd::Function<MlpFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight1,
+                            const at::Tensor& bias1, const at::Tensor& weight2, const at::Tensor& bias2,
+                            std::int64_t layout, std::int64_t kind) {
+    const at::Tensor x2 = x.reshape({-1, x.size(-1)});
+    const at::Tensor inner = linear(x2, weight1, bias1, static_cast<WeightLayout>(layout));
+    const at::Tensor y = at::empty_like(inner);
+    run_activation(inner, y, static_cast<Activation>(kind));
+    const at::Tensor out = linear(y, weight2, bias2, static_cast<WeightLayout>(layout));
+    ctx->save_for_backward({x2, inner, weight1, bias1, weight2, bias2});
+    ctx->saved_data["layout"] = layout;
+    ctx->saved_data["kind"] = kind;
+    auto shape = x.sizes().vec();
+    shape.back() = out.size(1);
+    return at::_unsafe_view(out, shape);
+  }
+
+  static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
+    tensor_list result;
+    {
+      const at::NoGradGuard no_grad;
+      result = first_order(ctx, gradients[0]);
+    }
+    return once_differentiable("mlp", std::move(result));
+  }
+
+  static tensor_list first_order(AutogradContext* ctx, const at::Tensor& gradient) {
+    const auto saved = ctx->get_saved_variables();
+    const at::Tensor &x2 = saved[0], &inner = saved[1], &weight1 = saved[2], &weight2 = saved[4];
+    const auto layout = static_cast<WeightLayout>(ctx->saved_data["layout"].toInt());
+    const at::Tensor dout = gradient.reshape({-1, gradient.size(-1)});
+    const at::Tensor dinner = input_gradient(weight2, dout, layout);
+    at::Tensor y = kept_buffers_are_free() ? inner : at::empty_like(inner);
+    run_exact_backward(inner, dinner, y, static_cast<Activation>(ctx->saved_data["kind"].toInt()));
+    tensor_list result(7);
+    if (ctx->needs_input_grad(3)) result[3] = weight_gradient(weight2, y, dout, layout);
+    if (saved[5].defined() && ctx->needs_input_grad(4)) result[4] = bias_gradient(saved[5], dout);
+    y.reset();
+    if (ctx->needs_input_grad(1)) result[1] = weight_gradient(weight1, x2, dinner, layout);
+    if (saved[3].defined() && ctx->needs_input_grad(2)) result[2] = bias_gradient(saved[3], dinner);
+    if (ctx->needs_input_grad(0)) {
+      auto shape = gradient.sizes().vec();
+      shape.back() = x2.size(1);
+      result[0] = input_gradient(weight1, dinner, layout).view(shape);
+    }
+    return result;
+  }
+};
+
+void check_inputs(const at::Tensor& x, const MlpParameters& p) {
+  GANTRY_CHECK(x.dim() >= 1, "mlp: expected an input of at least one axis, got a scalar");
+  GANTRY_CHECK(p.weight1.defined() && p.weight2.defined() && p.weight1.dim() == 2 && p.weight2.dim() == 2,
+               "mlp: expected two weights of two axes");
+  const int in = p.layout == WeightLayout::kOutIn ? 1 : 0;
+  GANTRY_CHECK(p.weight1.size(in) == x.size(-1), "mlp: input of {} features does not fit weight1 {}", x.size(-1),
+               c10::str(p.weight1.sizes()));
+  GANTRY_CHECK(p.weight2.size(in) == p.weight1.size(1 - in), "mlp: weight2 {} does not fit weight1 {}",
+               c10::str(p.weight2.sizes()), c10::str(p.weight1.sizes()));
+}
+
+bool wants_gradient(const at::Tensor& x) { return x.defined() && x.requires_grad(); }
+
+}  // namespace
+
+at::Tensor mlp(const at::Tensor& x, const MlpParameters& p, Activation kind) {
+  check_inputs(x, p);
+  if (!has_activation_kernel(x)) {
+    return linear(activation_reference(linear(x, p.weight1, p.bias1, p.layout), kind), p.weight2, p.bias2, p.layout);
+  }
+  if (at::GradMode::is_enabled() && (wants_gradient(x) || wants_gradient(p.weight1) || wants_gradient(p.bias1) ||
+                                     wants_gradient(p.weight2) || wants_gradient(p.bias2))) {
+    return MlpFunction::apply(x, p.weight1, p.bias1, p.weight2, p.bias2, static_cast<std::int64_t>(p.layout),
+                              static_cast<std::int64_t>(kind));
+  }
+  const at::NoGradGuard no_grad;
+  const at::Tensor inner = linear(x, p.weight1, p.bias1, p.layout);
+  run_activation(inner, inner, kind);
+  return linear(inner, p.weight2, p.bias2, p.layout);
+}
+
+}  // namespace gantry::kernels
