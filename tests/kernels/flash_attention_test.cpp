@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "gantry/kernels/attention/attention.h"
+#include "tests/kernels/live_bytes.h"
 #include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
@@ -355,6 +356,21 @@ TEST(FlashAttention, WithoutGradientsNothingIsTracked) {
     const at::Tensor q = in[0].to(at::kFloat).requires_grad_();
     EXPECT_FALSE(attention(q, in[1].to(at::kFloat), in[2].to(at::kFloat), options_of(in, true, kRule)).requires_grad());
   });
+}
+
+TEST(FlashAttention, NothingIsKeptButTheOutputAndOneFloatARowOrTheProbabilities) {
+  for (const auto type : {at::kFloat, at::kBFloat16}) {
+    variable_list in = inputs(50, 70, 16);
+    for (at::Tensor& x : in) x = x.to(type).requires_grad_();
+    const auto size = static_cast<std::int64_t>(c10::elementSize(type));
+    const std::int64_t rows = kBatch * 50 * 6, output = rows * 16 * size;
+    for_forms([&](Attention attention) {
+      const LiveBytes live;
+      const std::int64_t before = live.now();
+      const at::Tensor out = attention(in[0], in[1], in[2], options_of(in, true, kRule));
+      EXPECT_EQ(live.now() - before, output + rows * (attention == flash_attention ? 4 : 70 * size));
+    });
+  }
 }
 
 TEST(FlashAttention, MessagesNameWhatDoesNotFit) {
