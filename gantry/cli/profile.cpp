@@ -62,6 +62,7 @@ base::OrderedJson report_json(const measure::ProfileReport& report, const std::s
   const cost::Profile& profile = report.profile;
   base::OrderedJson json{{"profile", path},
                          {"hash", cost::profile_hash(profile)},
+                         {"source", profile.source},
                          {"seconds", report.seconds},
                          {"memory_bytes_per_s", profile.memory_bytes_per_s},
                          {"matrix_flops_per_s", profile.matrix_flops_per_s},
@@ -115,7 +116,8 @@ void print_link(const char* name, const cost::Link& link) {
 
 void print_text(const measure::ProfileReport& report, const std::string& path) {
   const cost::Profile& profile = report.profile;
-  std::printf("%s, measured in %.0f s -> %s\n\n", profile.device.c_str(), report.seconds, path.c_str());
+  std::printf("%s, measured in %.0f s -> %s\n%s\n\n", profile.device.c_str(), report.seconds, path.c_str(),
+              profile.source.c_str());
   print_operators(report);
   std::printf("\n  %-28s %9.1f GB/s\n", "memory", profile.memory_bytes_per_s / 1e9);
   for (const auto& [dtype, flops] : profile.matrix_flops_per_s) {

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include <charconv>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 
@@ -67,6 +68,21 @@ int threads_of(const ProfileOptions& options) {
   return options.threads > 0 ? static_cast<int>(options.threads) : base::available_threads();
 }
 
+/// Others' work in the last minute, in processors.
+double load() {
+  double average = 0;
+  return ::getloadavg(&average, 1) == 1 ? average : 0;
+}
+
+/// Empty on an idle machine. A short operator whose threads wait for a processor takes a time slice, every time:
+/// neither medians nor the spread show it.
+std::string busy_text() {
+  const double average = load();
+  const int processors = base::available_threads();
+  if (average < 0.5 * processors) return "";
+  return fmt::format(", busy machine (load {:.1f} on {} processors)", average, processors);
+}
+
 /// What all ranks do together.
 struct Shared {
   std::vector<MeasuredCollective> collectives;
@@ -104,9 +120,9 @@ class Run {
     profile.name = options.name;
     profile.device = base::cpu_name();
     profile.device_memory_bytes = base::total_memory_bytes();
-    profile.source =
-        fmt::format("gantry profile, {}: {}, {} thread(s), operators of {} at {} tokens", base::utc_time(),
-                    options.quick ? "quick run" : "full run", at::get_num_threads(), model_name, options.sequence);
+    profile.source = fmt::format("gantry profile, {}: {}, {} thread(s), operators of {} at {} tokens", base::utc_time(),
+                                 options.quick ? "quick run" : "full run", at::get_num_threads(), model_name,
+                                 options.sequence, busy_text());
   }
 
   ProfileReport run() {
