@@ -98,7 +98,7 @@ std::string terms_table(const char* title, std::vector<cost::CostTerm> terms, do
 }  // namespace
 
 std::string wrapped(const std::string& text) {
-  constexpr std::size_t kColumns = 112;
+  constexpr std::size_t kColumns = 96;
   std::string lines;
   std::size_t start = 0;
   while (start < text.size()) {
@@ -129,8 +129,7 @@ std::string search_line(const plan::SearchResult& result, const std::string& spa
   if (!result.feasible())
     return text + (result.least_bad.empty() ? "\n" : "; nothing fits. What exceeds memory least:\n");
   text += fmt::format("; {} stage policies priced", grouped(static_cast<double>(result.stages_priced)));
-  if (simulated)
-    text += fmt::format("; the {} ranked by simulation", result.ranked.size() == 1 ? "best" : "best plans");
+  if (simulated) text += fmt::format("; {} ranked by simulation", result.ranked.size());
   text += "\noperator prices:";
   const char* separator = " ";
   for (std::size_t i = 0; i < result.provenance.operators.size(); ++i) {
@@ -183,8 +182,8 @@ std::string explanation(const plan::TrainPlan& plan, const plan::PlanExplanation
     text += fmt::format("  {}: micro-batches {} x {} + {} that the first and the last one add\n", seconds(closed),
                         plan.accumulation, seconds(plan.stages[0].predicted->t_s), seconds(why.delta_s));
   } else {
-    text += fmt::format("  {}: {} steady state + {} filling and draining + {} first and last micro-batch\n",
-                        seconds(closed), seconds(why.steady_s), seconds(why.fill_s), seconds(why.delta_s));
+    text += fmt::format("  {}: {} steady state + {} filling and draining + {} first and last\n", seconds(closed),
+                        seconds(why.steady_s), seconds(why.fill_s), seconds(why.delta_s));
   }
   if (std::abs(plan.predicted->iteration_s - closed) > 1e-9 * closed) {
     text += fmt::format("  {} simulated, event by event ({:+.2f} %)\n", seconds(plan.predicted->iteration_s),

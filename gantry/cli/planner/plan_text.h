@@ -8,7 +8,7 @@
 
 namespace gantry::cli::planner {
 
-// Everything fits a terminal of 120 columns, unless names given by the user are very long. Tables are indented by two.
+// Everything fits a terminal of 120 columns, most of it one of 100, unless names given by the user are very long.
 
 /// A paragraph over several lines.
 std::string wrapped(const std::string& text);
