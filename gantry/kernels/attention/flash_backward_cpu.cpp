@@ -19,7 +19,7 @@ struct ScoreRow {
 GANTRY_INLINE void score_row(const ScoreRow& row, float* dscores, std::int64_t count) {
   for (int v = 0; v < 4; ++v) {
     const F32x16 probability =
-        row.blind ? F32x16{} : exp(load(row.p + v * kLanes) * row.scale + load(row.shift + v * kLanes));
+        row.blind ? F32x16{} : score_exp(load(row.p + v * kLanes) * row.scale + load(row.shift + v * kLanes));
     F32x16 gradient = load(row.ds + v * kLanes);
     if (row.keep == nullptr) {
       store(row.p + v * kLanes, probability);

@@ -47,7 +47,7 @@ void soften(const ForwardTiles& tiles, std::int64_t rows, std::int64_t dim, cons
     }
     F32x16 total = {};
     for (int v = 0; v < 4; ++v) {
-      const F32x16 p = exp(s[v] - maximum);
+      const F32x16 p = score_exp(s[v] - maximum);
       total += p;
       store(row + v * kLanes, keep == nullptr ? p : p * keep_factors(keep_bits_at(keep->bytes[r] + 2 * v), kept));
     }

@@ -6,6 +6,45 @@
 
 namespace gantry::kernels::GANTRY_ISA_NAMESPACE {
 
+#if defined(__AVX2__) && !defined(__AVX512F__)
+typedef std::int32_t I32x8 __attribute__((vector_size(32)));
+
+GANTRY_INLINE F32x8 half_exp(F32x8 x) {
+  const auto all = [](float v) { return F32x8{v, v, v, v, v, v, v, v}; };
+  F32x8 clamped = x > all(-88.0f) ? x : all(-88.0f);
+  clamped = clamped < all(89.0f) ? clamped : all(89.0f);
+  const F32x8 shifted = clamped * 1.44269504088896341f + 12582912.0f;
+  const F32x8 n = shifted - 12582912.0f;
+  const F32x8 r = (clamped - n * 0.693359375f) - n * -2.12194440e-4f;
+  F32x8 p = all(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  const I32x8 exponent = __builtin_convertvector(n, I32x8);
+  const I32x8 half = exponent >> 1;
+  const F32x8 scale1 = reinterpret_cast<F32x8>((half + 127) << 23);
+  const F32x8 scale2 = reinterpret_cast<F32x8>((exponent - half + 127) << 23);
+  F32x8 result = p * scale1 * scale2;
+  result = x < all(-88.0f) ? F32x8{} : result;
+  return x == x ? result : x;
+}
+#endif
+
+/// exp() of simd.h, bit for bit, in two halves on AVX2: GCC keeps vectors wider than the registers in memory.
+GANTRY_INLINE F32x16 score_exp(F32x16 x) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  const F32x8 halves[2] = {half_exp(low_half(x)), half_exp(high_half(x))};
+  F32x16 result;
+  std::memcpy(&result, halves, sizeof(result));
+  return result;
+#else
+  return exp(x);
+#endif
+}
+
 /// Keys that query t of sequence b may see are [first, last), minus those that key_mask hides.
 struct VisibleRange {
   std::int64_t first, last;

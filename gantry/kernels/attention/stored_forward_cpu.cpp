@@ -49,7 +49,7 @@ void softmax_row(const Tiles& tiles, std::int64_t r, VisibleRange range) {
   for (std::int64_t key = range.first; key < range.last; key += kK) {
     float* row = score_row(tiles, key, r);
     for (int v = 0; v < 4; ++v) {
-      const F32x16 p = blind ? F32x16{} : exp(load(row + v * kLanes) - peak);
+      const F32x16 p = blind ? F32x16{} : score_exp(load(row + v * kLanes) - peak);
       total += p;
       store(row + v * kLanes, p);
     }
