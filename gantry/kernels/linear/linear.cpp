@@ -180,7 +180,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     ctx->saved_data["layout"] = layout;
     auto shape = x.sizes().vec();
     shape.back() = y.size(1);
-    return y.view(shape);
+    return at::_unsafe_view(y, shape);  // no view to autograd, so that the next operator may work in place
   }
 
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {

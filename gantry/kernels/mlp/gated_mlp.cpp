@@ -77,8 +77,11 @@ at::Tensor gated_input_gradient(const at::Tensor& gate, const at::Tensor& up, co
 
 struct GatedMlpFunction : torch::autograd::Function<GatedMlpFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& gate, const at::Tensor& up,
-                            const at::Tensor& down, const at::Tensor& gate_bias, const at::Tensor& up_bias,
-                            const at::Tensor& down_bias, std::int64_t kind) {
+                            const at::Tensor& down, const std::optional<at::Tensor>& given_gate,
+                            const std::optional<at::Tensor>& given_up, const std::optional<at::Tensor>& given_down,
+                            std::int64_t kind) {
+    const at::Tensor gate_bias = given_gate.value_or(at::Tensor()), up_bias = given_up.value_or(at::Tensor()),
+                     down_bias = given_down.value_or(at::Tensor());
     const at::Tensor x2 = x.reshape({-1, x.size(-1)});
     const at::Tensor gate_up = gate_and_up(x2, {gate, up, down, gate_bias, up_bias, down_bias});
     const at::Tensor out = linear(run_forward(gate_up, static_cast<Activation>(kind)), down, down_bias);
@@ -114,9 +117,10 @@ struct GatedMlpFunction : torch::autograd::Function<GatedMlpFunction> {
     if (ctx->needs_input_grad(1)) result[1] = weight_gradient(gate, x2, dgate, kLayout);
     if (ctx->needs_input_grad(2)) result[2] = weight_gradient(up, x2, dup, kLayout);
     const at::Tensor sides[] = {dgate, dup, dout};
+    std::size_t edge = 4;  // absent biases are no edges
     for (std::size_t i = 0; i < 3; ++i) {
       const at::Tensor& bias = saved[5 + i];
-      if (bias.defined() && ctx->needs_input_grad(4 + i)) result[4 + i] = bias_gradient(bias, sides[i]);
+      if (bias.defined() && ctx->needs_input_grad(edge++)) result[4 + i] = bias_gradient(bias, sides[i]);
     }
     if (ctx->needs_input_grad(0)) {
       auto shape = gradient.sizes().vec();
@@ -154,8 +158,8 @@ at::Tensor gated_mlp(const at::Tensor& x, const GatedMlpParameters& p, Activatio
     return linear(activation_reference(parts[0], kind) * parts[1], p.down, p.down_bias);
   }
   if (at::GradMode::is_enabled() && any_gradient(x, p)) {
-    return GatedMlpFunction::apply(x, p.gate, p.up, p.down, p.gate_bias, p.up_bias, p.down_bias,
-                                   static_cast<std::int64_t>(kind));
+    return GatedMlpFunction::apply(x, p.gate, p.up, p.down, optional_input(p.gate_bias), optional_input(p.up_bias),
+                                   optional_input(p.down_bias), static_cast<std::int64_t>(kind));
   }
   const at::NoGradGuard no_grad;
   const at::Tensor gate_up = gate_and_up(x.reshape({-1, x.size(-1)}), p);

@@ -32,15 +32,17 @@ void run_exact_backward(const at::Tensor& x, const at::Tensor& dy, const at::Ten
 }
 
 struct MlpFunction : torch::autograd::Function<MlpFunction> {
+  // The biases come last: an absent one is no edge of the node, and the edges before keep their numbers.
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight1,
-                            const at::Tensor& bias1, const at::Tensor& weight2, const at::Tensor& bias2,
-                            std::int64_t layout, std::int64_t kind) {
+                            const at::Tensor& weight2, const std::optional<at::Tensor>& given1,
+                            const std::optional<at::Tensor>& given2, std::int64_t layout, std::int64_t kind) {
+    const at::Tensor bias1 = given1.value_or(at::Tensor()), bias2 = given2.value_or(at::Tensor());
     const at::Tensor x2 = x.reshape({-1, x.size(-1)});
     const at::Tensor inner = linear(x2, weight1, bias1, static_cast<WeightLayout>(layout));
     const at::Tensor y = at::empty_like(inner);
     run_activation(inner, y, static_cast<Activation>(kind));
     const at::Tensor out = linear(y, weight2, bias2, static_cast<WeightLayout>(layout));
-    ctx->save_for_backward({x2, inner, weight1, bias1, weight2, bias2});
+    ctx->save_for_backward({x2, inner, weight1, weight2, bias1, bias2});
     ctx->saved_data["layout"] = layout;
     ctx->saved_data["kind"] = kind;
     auto shape = x.sizes().vec();
@@ -59,18 +61,19 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
 
   static tensor_list first_order(AutogradContext* ctx, const at::Tensor& gradient) {
     const auto saved = ctx->get_saved_variables();
-    const at::Tensor &x2 = saved[0], &inner = saved[1], &weight1 = saved[2], &weight2 = saved[4];
+    const at::Tensor &x2 = saved[0], &inner = saved[1], &weight1 = saved[2], &weight2 = saved[3];
     const auto layout = static_cast<WeightLayout>(ctx->saved_data["layout"].toInt());
     const at::Tensor dout = gradient.reshape({-1, gradient.size(-1)});
     const at::Tensor dinner = input_gradient(weight2, dout, layout);
     at::Tensor y = kept_buffers_are_free() ? inner : at::empty_like(inner);
     run_exact_backward(inner, dinner, y, static_cast<Activation>(ctx->saved_data["kind"].toInt()));
     tensor_list result(7);
-    if (ctx->needs_input_grad(3)) result[3] = weight_gradient(weight2, y, dout, layout);
-    if (saved[5].defined() && ctx->needs_input_grad(4)) result[4] = bias_gradient(saved[5], dout);
+    const std::size_t edge2 = saved[4].defined() ? 4 : 3;
+    if (ctx->needs_input_grad(2)) result[2] = weight_gradient(weight2, y, dout, layout);
+    if (saved[5].defined() && ctx->needs_input_grad(edge2)) result[4] = bias_gradient(saved[5], dout);
     y.reset();
     if (ctx->needs_input_grad(1)) result[1] = weight_gradient(weight1, x2, dinner, layout);
-    if (saved[3].defined() && ctx->needs_input_grad(2)) result[2] = bias_gradient(saved[3], dinner);
+    if (saved[4].defined() && ctx->needs_input_grad(3)) result[3] = bias_gradient(saved[4], dinner);
     if (ctx->needs_input_grad(0)) {
       auto shape = gradient.sizes().vec();
       shape.back() = x2.size(1);
@@ -102,8 +105,8 @@ at::Tensor mlp(const at::Tensor& x, const MlpParameters& p, Activation kind) {
   }
   if (at::GradMode::is_enabled() && (wants_gradient(x) || wants_gradient(p.weight1) || wants_gradient(p.bias1) ||
                                      wants_gradient(p.weight2) || wants_gradient(p.bias2))) {
-    return MlpFunction::apply(x, p.weight1, p.bias1, p.weight2, p.bias2, static_cast<std::int64_t>(p.layout),
-                              static_cast<std::int64_t>(kind));
+    return MlpFunction::apply(x, p.weight1, p.weight2, optional_input(p.bias1), optional_input(p.bias2),
+                              static_cast<std::int64_t>(p.layout), static_cast<std::int64_t>(kind));
   }
   const at::NoGradGuard no_grad;
   const at::Tensor inner = linear(x, p.weight1, p.bias1, p.layout);
