@@ -74,6 +74,7 @@ NormGradients run_backward(const NormSaved& saved, const NormParameters& paramet
                        .dresidual = options.dropout.threshold != 0 ? at::empty_like(dy) : at::Tensor(),
                        .dweight = {},
                        .dbias = {}};
+  const at::Tensor inverse = parameters.keep_normal ? at::Tensor() : inverse_weight(parameters);
   const at::Tensor partial = at::zeros({parts, 2, n}, dy.options().dtype(at::kFloat));
   dispatch_raw(dy.scalar_type(), [&]<class Raw>() {
     const auto kernel = backward_kernel<Raw>(options.norm);
@@ -84,7 +85,7 @@ NormGradients run_backward(const NormSaved& saved, const NormParameters& paramet
               .rstd = raw_const<float>(saved.rstd),
               .weight = raw_const<float>(parameters.weight),
               .bias = raw_const<float>(parameters.bias),
-              .inverse = raw_const<float>(parameters.inverse),
+              .inverse = raw_const<float>(inverse),
               .side_columns = raw_const<std::int64_t>(parameters.columns),
               .side = raw_const<Raw>(saved.side),
               .side_count = parameters.columns.size(0),

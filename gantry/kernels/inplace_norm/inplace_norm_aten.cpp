@@ -21,17 +21,28 @@ double smallest_weight(at::ScalarType type) {
   return type == at::kHalf ? 0x1p-10 : 0x1p-100;
 }
 
+// Whether the column is inverted; written so that NaN and infinity are not.
 template <class Wide>
-std::vector<std::int64_t> side_columns(const at::Tensor& weight, const at::Tensor& bias, at::ScalarType type) {
+struct Condition {
+  Wide limit, smallest;
+  bool holds(Wide weight, Wide bias) const {
+    const Wide size = std::abs(weight);
+    return size >= smallest && size <= std::numeric_limits<Wide>::max() && std::abs(bias) <= limit * size;
+  }
+};
+
+template <class Wide>
+at::Tensor side_columns(const at::Tensor& weight, const at::Tensor& bias, at::ScalarType type) {
   const Wide *w = weight.const_data_ptr<Wide>(), *b = bias.const_data_ptr<Wide>();
-  const auto limit = static_cast<Wide>(inversion_limit(type)), smallest = static_cast<Wide>(smallest_weight(type));
-  std::vector<std::int64_t> columns;
-  for (std::int64_t i = 0; i < weight.numel(); ++i) {
-    const Wide size = std::abs(w[i]);
-    // Written so that NaN and infinity fail.
-    if (!(size >= smallest && size <= std::numeric_limits<Wide>::max() && std::abs(b[i]) <= limit * size)) {
-      columns.push_back(i);
-    }
+  const std::int64_t n = weight.numel();
+  const Condition<Wide> condition{.limit = static_cast<Wide>(inversion_limit(type)),
+                                  .smallest = static_cast<Wide>(smallest_weight(type))};
+  std::int64_t count = 0;
+  for (std::int64_t i = 0; i < n; ++i) count += condition.holds(w[i], b[i]) ? 0 : 1;
+  at::Tensor columns = at::empty({count}, at::kLong);
+  auto* next = columns.mutable_data_ptr<std::int64_t>();
+  for (std::int64_t i = 0; count != 0 && i < n; ++i) {
+    if (!condition.holds(w[i], b[i])) *next++ = i;
   }
   return columns;
 }
@@ -46,18 +57,21 @@ NormParameters norm_parameters(const at::Tensor& x, const at::Tensor& weight, co
   const auto type = wide_type(x);
   const auto options = x.options().dtype(type).requires_grad(false);
   NormParameters result;
-  result.weight = weight.defined() ? weight.detach().to(type).contiguous() : at::ones({n}, options);
-  result.bias = bias.defined() ? bias.detach().to(type).contiguous() : at::zeros({n}, options);
+  result.weight = weight.defined() ? weight.to(type).contiguous() : at::ones({n}, options);
+  result.bias = bias.defined() ? bias.to(type).contiguous() : at::zeros({n}, options);
   const at::Tensor w = result.weight.cpu(), b = result.bias.cpu();
-  auto columns =
+  result.columns =
       type == at::kDouble ? side_columns<double>(w, b, x.scalar_type()) : side_columns<float>(w, b, x.scalar_type());
-  result.keep_normal = static_cast<std::int64_t>(columns.size()) > std::max<std::int64_t>(1, n / kLargestSideShare);
-  if (result.keep_normal) columns.clear();
-  result.columns = at::tensor(columns, at::kLong).to(x.device());
-  if (result.keep_normal) return result;
-  result.inverse = result.weight.reciprocal();
-  if (!columns.empty()) result.inverse.index_fill_(0, result.columns, 0);
+  result.keep_normal = result.columns.numel() > std::max<std::int64_t>(1, n / kLargestSideShare);
+  if (result.keep_normal) result.columns = at::empty({0}, at::kLong);
+  result.columns = result.columns.to(x.device());
   return result;
+}
+
+at::Tensor inverse_weight(const NormParameters& parameters) {
+  at::Tensor inverse = parameters.weight.reciprocal();
+  if (parameters.columns.numel() != 0) inverse.index_fill_(0, parameters.columns, 0);
+  return inverse;
 }
 
 NormForward norm_forward_aten(const at::Tensor& x, const at::Tensor& residual, const NormParameters& parameters,
@@ -89,8 +103,9 @@ NormGradients norm_backward_aten(const NormSaved& saved, const NormParameters& p
   if (parameters.keep_normal) {
     normal = saved.normal.to(wide);
   } else {
-    const at::Tensor inverted = (saved.y.to(wide) - parameters.bias) * parameters.inverse;
-    normal = at::where(parameters.inverse == 0, at::zeros_like(inverted), inverted).reshape({saved.rstd.size(0), n});
+    const at::Tensor inverse = inverse_weight(parameters);
+    const at::Tensor inverted = (saved.y.to(wide) - parameters.bias) * inverse;
+    normal = at::where(inverse == 0, at::zeros_like(inverted), inverted).reshape({saved.rstd.size(0), n});
     normal.index_copy_(1, parameters.columns, saved.side.to(wide));
     normal = normal.reshape(saved.dy.sizes());
   }

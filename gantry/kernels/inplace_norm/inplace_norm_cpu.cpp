@@ -89,75 +89,135 @@ void keep_normal(const InplaceNormForwardArgs<T>& args, std::int64_t row, const 
   });
 }
 
-template <class T, bool kKept>
-GANTRY_INLINE F32x16 normal_of(const InplaceNormBackwardArgs<T>& args, std::int64_t row, std::int64_t i,
-                               std::int64_t count) {
-  if constexpr (kKept) return get(args.normal + row * args.n + i, count);
-  const F32x16 inverse = get(args.inverse + i, count);
-  const F32x16 normal = (get(args.y + row * args.n + i, count) - get(args.bias + i, count)) * inverse;
-  return inverse == F32x16{} ? F32x16{} : normal;  // an infinite y or bias in a side column must not make a NaN
-}
+// Where the normalised input of a row comes from.
+enum class Normal { kInverted, kInvertedButSides, kStored };
+
+constexpr int kBlockRows = 4;  // rows that share the loads of the parameters and the additions to their gradients
 
 struct RowMeans {
   float g, g_normal;
 };
 
-// First pass: the two means of the row, and its share of the parameters' gradients.
-template <class T, bool kCentred, bool kKept>
-GANTRY_INLINE RowMeans row_means(const InplaceNormBackwardArgs<T>& args, std::int64_t row) {
-  const std::int64_t n = args.n;
-  const T* dy = args.dy + row * n;
-  F32x16 sums[2] = {};
-  float total = sum_row(n, [&](std::int64_t i, std::int64_t count) {
-    const F32x16 gradient = get(dy + i, count);
-    const F32x16 normal = normal_of<T, kKept>(args, row, i, count);
-    const F32x16 scaled = gradient * get(args.weight + i, count);
-    if constexpr (kCentred) sums[(i / kLanes) % 2] += scaled;
-    set(args.dweight + i, get(args.dweight + i, count) + gradient * normal, count);
-    set(args.dbias + i, get(args.dbias + i, count) + gradient, count);
-    return scaled * normal;
-  });
-  for (std::int64_t k = 0; k < args.side_count; ++k) {
-    const std::int64_t column = args.side_columns[k];
-    const float product = to_float(dy[column]) * to_float(args.side[row * args.side_count + k]);
-    args.dweight[column] += product;
-    total += args.weight[column] * product;
+// Pointers are local copies: stores through float* could change the arguments for all the compiler knows.
+template <class T, Normal kNormal>
+struct NormalReader {
+  const T* from;  // normal or y, from the first row of the block
+  const float *bias, *inverse;
+  std::int64_t n;
+
+  NormalReader(const InplaceNormBackwardArgs<T>& args, std::int64_t row)
+      : from((kNormal == Normal::kStored ? args.normal : args.y) + row * args.n),
+        bias(args.bias),
+        inverse(args.inverse),
+        n(args.n) {}
+
+  // Normalised inputs of `rows` rows at offset i.
+  template <int kRows>
+  GANTRY_INLINE void read(std::int64_t i, std::int64_t count, F32x16* normal) const {
+    F32x16 b = {}, scale = {};
+    if constexpr (kNormal != Normal::kStored) b = get(bias + i, count), scale = get(inverse + i, count);
+    for (int r = 0; r < kRows; ++r) {
+      normal[r] = get(from + r * n + i, count);
+      if constexpr (kNormal != Normal::kStored) normal[r] = (normal[r] - b) * scale;
+      // An infinite y or bias in a side column must not make a NaN.
+      if constexpr (kNormal == Normal::kInvertedButSides) normal[r] = scale == F32x16{} ? F32x16{} : normal[r];
+    }
   }
-  return {reduce_add(sums[0] + sums[1]) / static_cast<float>(n), total / static_cast<float>(n)};
+};
+
+// First pass: the two means of each row, and the rows' share of the parameters' gradients.
+template <class T, Normal kNormal, int kRows>
+GANTRY_INLINE void row_means(const InplaceNormBackwardArgs<T>& args, std::int64_t row, bool centred, RowMeans* means) {
+  const std::int64_t n = args.n;
+  const NormalReader<T, kNormal> reader(args, row);
+  const T* dy = args.dy + row * n;
+  const float* weight = args.weight;
+  float *dweight = args.dweight, *dbias = args.dbias;
+  F32x16 sums[kRows] = {}, products[kRows] = {};
+  for_vectors(n, [&](std::int64_t i, std::int64_t count) {
+    F32x16 normal[kRows];
+    reader.template read<kRows>(i, count, normal);
+    const F32x16 w = get(weight + i, count);
+    F32x16 dw = get(dweight + i, count), db = get(dbias + i, count);
+    for (int r = 0; r < kRows; ++r) {
+      const F32x16 gradient = get(dy + r * n + i, count), scaled = gradient * w;  // zero behind the end
+      sums[r] += scaled;
+      products[r] += scaled * normal[r];
+      dw += gradient * normal[r];
+      db += gradient;
+    }
+    set(dweight + i, dw, count);
+    set(dbias + i, db, count);
+  });
+  for (int r = 0; r < kRows; ++r) {
+    float total = reduce_add(products[r]);
+    for (std::int64_t k = 0; k < args.side_count; ++k) {
+      const std::int64_t column = args.side_columns[k];
+      const float product = to_float(dy[r * n + column]) * to_float(args.side[(row + r) * args.side_count + k]);
+      dweight[column] += product;
+      total += weight[column] * product;
+    }
+    means[r] = {centred ? reduce_add(sums[r]) / static_cast<float>(n) : 0.0f, total / static_cast<float>(n)};
+  }
+}
+
+template <class T>
+void side_gradient(const InplaceNormBackwardArgs<T>& args, std::int64_t row, RowMeans mean, const KeptRow& kept) {
+  for (std::int64_t k = 0; k < args.side_count; ++k) {
+    const std::int64_t column = args.side_columns[k], at = row * args.n + column;
+    const float normal = to_float(args.side[row * args.side_count + k]);
+    float result = (to_float(args.dy[at]) * args.weight[column] - mean.g - normal * mean.g_normal) * args.rstd[row];
+    if (args.dsum != nullptr) result += to_float(args.dsum[at]);
+    if (args.dresidual != nullptr) from_float(args.dresidual + at, result);
+    from_float(args.dx + at, kept.drops() ? result * kept.factor(column) : result);
+  }
 }
 
 // Second pass: the gradient of the norm's input, which goes to the residual and, through the dropout, to x.
-template <class T, bool kKept>
-GANTRY_INLINE void row_gradient(const InplaceNormBackwardArgs<T>& args, std::int64_t row, RowMeans mean,
-                                const KeptRow& kept) {
-  const std::int64_t at = row * args.n;
-  const float rstd = args.rstd[row];
-  for_vectors(args.n, [&](std::int64_t i, std::int64_t count) {
-    const F32x16 scaled = get(args.dy + at + i, count) * get(args.weight + i, count);
-    F32x16 result = (scaled - mean.g - normal_of<T, kKept>(args, row, i, count) * mean.g_normal) * rstd;
-    if (args.dsum != nullptr) result += get(args.dsum + at + i, count);
-    if (args.dresidual != nullptr) set(args.dresidual + at + i, result, count);
-    if (kept.drops()) result *= kept.factors(i);
-    set(args.dx + at + i, result, count);
-  });
-  for (std::int64_t k = 0; k < args.side_count; ++k) {
-    const std::int64_t column = args.side_columns[k];
-    const float normal = to_float(args.side[row * args.side_count + k]);
-    float result = (to_float(args.dy[at + column]) * args.weight[column] - mean.g - normal * mean.g_normal) * rstd;
-    if (args.dsum != nullptr) result += to_float(args.dsum[at + column]);
-    if (args.dresidual != nullptr) from_float(args.dresidual + at + column, result);
-    from_float(args.dx + at + column, kept.drops() ? result * kept.factor(column) : result);
+template <class T, Normal kNormal, int kRows>
+GANTRY_INLINE void row_gradients(const InplaceNormBackwardArgs<T>& args, std::int64_t row, const RowMeans* means,
+                                 const KeptRow* kept) {
+  const std::int64_t n = args.n, at = row * n;
+  const NormalReader<T, kNormal> reader(args, row);
+  const T *dy = args.dy + at, *dsum = args.dsum == nullptr ? nullptr : args.dsum + at;
+  T *dx = args.dx + at, *dresidual = args.dresidual == nullptr ? nullptr : args.dresidual + at;
+  const float *weight = args.weight, *rstd = args.rstd + row;
+  const bool drops = kept->drops();
+  F32x16 mean_g[kRows], mean_product[kRows], scale[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    mean_g[r] = splat(means[r].g), mean_product[r] = splat(means[r].g_normal), scale[r] = splat(rstd[r]);
   }
+  for_vectors(n, [&](std::int64_t i, std::int64_t count) {
+    F32x16 normal[kRows];
+    reader.template read<kRows>(i, count, normal);
+    const F32x16 w = get(weight + i, count);
+    for (int r = 0; r < kRows; ++r) {
+      F32x16 result = (get(dy + r * n + i, count) * w - mean_g[r] - normal[r] * mean_product[r]) * scale[r];
+      if (dsum != nullptr) result += get(dsum + r * n + i, count);
+      if (dresidual != nullptr) set(dresidual + r * n + i, result, count);
+      if (drops) result *= kept[r].factors(i);
+      set(dx + r * n + i, result, count);
+    }
+  });
+  for (int r = 0; r < kRows; ++r) side_gradient(args, row + r, means[r], kept[r]);
 }
 
-template <class T, bool kCentred, bool kKept>
-void backward_rows(const InplaceNormBackwardArgs<T>& args, std::int64_t begin, std::int64_t end) {
-  KeptRow kept(args.dropout, args.n);
-  for (std::int64_t row = begin; row < end; ++row) {
-    const RowMeans means = row_means<T, kCentred, kKept>(args, row);
-    kept.draw(row, args.n);
-    row_gradient<T, kKept>(args, row, means, kept);
+template <class T, Normal kNormal, int kRows>
+void backward_block(const InplaceNormBackwardArgs<T>& args, std::int64_t row, bool centred, KeptRow* kept) {
+  RowMeans means[kRows];
+  row_means<T, kNormal, kRows>(args, row, centred, means);
+  for (int r = 0; r < kRows; ++r) kept[r].draw(row + r, args.n);
+  row_gradients<T, kNormal, kRows>(args, row, means, kept);
+}
+
+template <class T, Normal kNormal>
+void backward_rows(const InplaceNormBackwardArgs<T>& args, std::int64_t begin, std::int64_t end, bool centred) {
+  std::vector<KeptRow> kept(kBlockRows, KeptRow(args.dropout, args.n));
+  std::int64_t row = begin;
+  for (; row + kBlockRows <= end; row += kBlockRows) {
+    backward_block<T, kNormal, kBlockRows>(args, row, centred, kept.data());
   }
+  for (; row < end; ++row) backward_block<T, kNormal, 1>(args, row, centred, kept.data());
 }
 
 }  // namespace
@@ -177,9 +237,11 @@ void inplace_norm_forward(const InplaceNormForwardArgs<T>& args, std::int64_t be
     });
     const float rstd = 1.0f / __builtin_sqrtf(squares / static_cast<float>(n) + args.eps);
     args.rstd[row] = rstd;
+    T* y = args.y + row * n;
+    const float *weight = args.weight, *bias = args.bias;
     for_vectors(n, [&](std::int64_t i, std::int64_t count) {
       const F32x16 normal = (get(v + i, count) - mean) * rstd;
-      set(args.y + row * n + i, normal * get(args.weight + i, count) + get(args.bias + i, count), count);
+      set(y + i, normal * get(weight + i, count) + get(bias + i, count), count);
     });
     keep_normal(args, row, v, mean, rstd);
   }
@@ -188,9 +250,11 @@ void inplace_norm_forward(const InplaceNormForwardArgs<T>& args, std::int64_t be
 template <class T, bool kCentred>
 void inplace_norm_backward(const InplaceNormBackwardArgs<T>& args, std::int64_t begin, std::int64_t end) {
   if (args.normal != nullptr) {
-    backward_rows<T, kCentred, true>(args, begin, end);
+    backward_rows<T, Normal::kStored>(args, begin, end, kCentred);
+  } else if (args.side_count != 0) {
+    backward_rows<T, Normal::kInvertedButSides>(args, begin, end, kCentred);
   } else {
-    backward_rows<T, kCentred, false>(args, begin, end);
+    backward_rows<T, Normal::kInverted>(args, begin, end, kCentred);
   }
 }
 

@@ -18,7 +18,11 @@ struct NormParameters {
   bool keep_normal = false;  ///< more than an eighth of them: keep xhat of all, and `columns` is empty
 };
 
+/// The columns are those that fail the test of inplace_norm.h for the type of x.
 NormParameters norm_parameters(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+
+/// [n], wide: 1 / weight, and 0 in `columns`.
+at::Tensor inverse_weight(const NormParameters& parameters);
 
 /// What forward makes. Shapes of y, sum and normal: those of x; side: [rows, k].
 struct NormForward {
