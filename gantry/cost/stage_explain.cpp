@@ -140,6 +140,7 @@ std::vector<CostTerm> CostModel::explain_time(const StageQuery& query) const {
   std::vector<CostTerm> terms{{"forward", query.layers * work.forward_s},
                               {"backward", query.layers * work.backward_s},
                               {"recomputation", query.checkpointed * work.forward_s}};
+  if (query.accumulation == 1) terms.push_back({"optimizer step", query.layers * work.optimizer_s});
   terms.push_back({"tensor-parallel collectives",
                    query.layers * (work.tp_forward_s + work.tp_backward_s) + query.checkpointed * work.tp_forward_s});
   double edges = 0;

@@ -188,7 +188,7 @@ TEST(Profile, FactorsOfAShapeGoBeforeTheSharedOnes) {
 /// The first JSON example below a heading of docs/plan.md.
 Json manual_example(const std::string& heading) {
   const std::string page = base::read_text_file(GANTRY_SOURCE_DIR "/docs/plan.md");
-  const std::size_t start = page.find("```json\n", page.find("\n## " + heading + "\n")) + 8;
+  const std::size_t start = page.find("```json\n", page.find("\n### " + heading + "\n")) + 8;
   return base::parse_json(page.substr(start, page.find("```", start) - start), "docs/plan.md");
 }
 

@@ -158,6 +158,7 @@ TEST(MemoryMargin, AddsAShareForEveryKnob) {
   const double base = 1 + .005 * 2;
   EXPECT_DOUBLE_EQ(margin({}), base);
   EXPECT_DOUBLE_EQ(margin({}, true, true, 4096), base + .045);
+  EXPECT_DOUBLE_EQ(margin({}, true, true, 1'000'000), base + .135) << "held beyond what it was made from";
   EXPECT_DOUBLE_EQ(margin({}, true, true, 512), base) << "short sequences earn nothing";
   EXPECT_DOUBLE_EQ(margin({.weight_offload = .1}), base + .025);
   EXPECT_DOUBLE_EQ(margin({.gradient_offload = .1}), base + .025);
