@@ -138,7 +138,7 @@ struct InplaceNormFunction : torch::autograd::Function<InplaceNormFunction> {
                              const std::optional<at::Tensor>& given_weight, const std::optional<at::Tensor>& given_bias,
                              const DropoutAddNormOptions& options) {
     const at::Tensor residual = value_of(given_residual), weight = value_of(given_weight), bias = value_of(given_bias);
-    const NormParameters parameters = internal::norm_parameters(x, weight, bias);
+    const NormParameters parameters = internal::norm_parameters(x, x.size(-1), weight, bias);
     const NormForward result =
         run_forward(x.contiguous(), contiguous_or_undefined(residual), parameters, options, true);
     const bool sides = parameters.columns.size(0) != 0;
@@ -170,7 +170,7 @@ struct InplaceNormFunction : torch::autograd::Function<InplaceNormFunction> {
       if (!saved.dsum.defined()) return {{}, {}, {}, {}, {}};
       saved.dy = at::zeros_like(saved.dsum);
     }
-    const NormParameters parameters = internal::norm_parameters(saved.dy, weight, bias);
+    const NormParameters parameters = internal::norm_parameters(saved.dy, saved.dy.size(-1), weight, bias);
     if (!saved.side.defined()) saved.side = at::empty({row_count(saved.dy), 0}, saved.dy.options());
     const NormGradients result = run_backward(saved, parameters, kept_options(ctx));
     const at::Tensor dresidual = result.dresidual.defined() ? result.dresidual : result.dx;
@@ -208,7 +208,7 @@ std::pair<at::Tensor, at::Tensor> run(const char* op, const at::Tensor& x, const
     return {options.return_sum ? result[1] : at::Tensor(), result[0]};
   }
   const NormForward result = run_forward(x.contiguous(), contiguous_or_undefined(residual),
-                                         internal::norm_parameters(x, weight, bias), options, false);
+                                         internal::norm_parameters(x, x.size(-1), weight, bias), options, false);
   return {result.sum, result.y};
 }
 

@@ -51,9 +51,8 @@ at::Tensor column_sum(const at::Tensor& x, std::int64_t rows) { return x.reshape
 
 }  // namespace
 
-NormParameters norm_parameters(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+NormParameters norm_parameters(const at::Tensor& x, std::int64_t n, const at::Tensor& weight, const at::Tensor& bias) {
   const at::NoGradGuard no_grad;
-  const std::int64_t n = x.size(-1);
   const auto type = wide_type(x);
   const auto options = x.options().dtype(type).requires_grad(false);
   NormParameters result;

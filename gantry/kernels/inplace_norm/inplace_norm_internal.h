@@ -18,8 +18,8 @@ struct NormParameters {
   bool keep_normal = false;  ///< more than an eighth of them: keep xhat of all, and `columns` is empty
 };
 
-/// The columns are those that fail the test of inplace_norm.h for the type of x.
-NormParameters norm_parameters(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+/// For n columns (or channels) of x; `columns` are those that fail the test of inplace_norm.h for its type.
+NormParameters norm_parameters(const at::Tensor& x, std::int64_t n, const at::Tensor& weight, const at::Tensor& bias);
 
 /// [n], wide: 1 / weight, and 0 in `columns`.
 at::Tensor inverse_weight(const NormParameters& parameters);
