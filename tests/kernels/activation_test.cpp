@@ -219,7 +219,7 @@ TEST(Activation, NanStaysAndInfinityIsLinear) {
       for (const SideFlag side : kSides) {
         const at::Tensor x = values.to(type).requires_grad_();
         const at::Tensor y = activation(x, {.kind = kind, .side = side});
-        EXPECT_TRUE(at::equal(y.isnan(), at::tensor({1, 0, 1, 0, 0}, at::kBool))) << y;
+        EXPECT_TRUE(at::equal(y.isnan(), at::tensor({1, 0, 1, 0, 0}).to(at::kBool))) << y;
         EXPECT_EQ(y[1].item<float>(), INFINITY);
         const at::Tensor g = slope(y, x);
         EXPECT_TRUE(g[0].isnan().item<bool>() && g[2].isnan().item<bool>());
