@@ -42,7 +42,7 @@ TEST(Activation, ValuesAndGradientsMatchTheReferenceInFp64) {
   for (const Activation kind : kKinds) {
     for (const SideFlag side : kSides) {
       const ActivationOptions options{.kind = kind, .side = side};
-      for (const auto& shape : std::vector<std::vector<std::int64_t>>{{}, {1}, {5, 33}, {300, 257}, {0, 8}}) {
+      for (const auto& shape : std::vector<std::vector<std::int64_t>>{{}, {1}, {5, 33}, {90, 257}, {0, 8}}) {
         SCOPED_TRACE(::testing::PrintToString(shape) + std::to_string(static_cast<int>(kind)));
         // Beside eager bf16, which rounds the slope only once, the bound is that of the stored output.
         const double bf16_factor = side == SideFlag::kLowBit ? 4.0 : 2.5;
