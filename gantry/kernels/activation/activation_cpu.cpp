@@ -1,5 +1,7 @@
 // Method: Tempo, arXiv 2210.10246, section 3 (the output and one bit instead of the input); the fit is our own, see
 // activation_fit.h. Work goes in chunks of sixteen elements, two bytes of bits.
+#include <type_traits>
+
 #include "gantry/kernels/activation/activation_math.h"
 #include "gantry/kernels/activation/chunks.h"
 
@@ -60,7 +62,7 @@ GANTRY_VECTOR void forward_chunk(SideFlag side, const T* x, T* y, std::uint8_t* 
   for (int i = 0; i < kChunk; i += kWidth) {
     const Vf input = read(x + i);
     const Vi right = input >= kLimit;
-    const Rounded output = activate<kKind>(input);
+    const Rounded output = activate<kKind, std::is_same_v<T, float>>(input);
     if (side == SideFlag::kLowBit) {
       write_marked(y + i, output, right);
       continue;
@@ -127,7 +129,7 @@ void exact_backward(const ActivationExactArgs<T>& args, std::int64_t begin, std:
     T unused[kChunk];
     Out<T> y(args.y == nullptr ? unused : args.y + start, count);
     for (int i = 0; i < kChunk; i += kWidth) {
-      const ValueAndSlope both = activate_with_slope<kKind>(read(x.at() + i));
+      const ValueAndSlope both = activate_with_slope<kKind, std::is_same_v<T, float>>(read(x.at() + i));
       write(dx.at() + i, read(dy.at() + i) * both.slope);
       write(y.at() + i, both.value);
     }

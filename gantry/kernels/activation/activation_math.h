@@ -37,17 +37,20 @@ struct Logistic {
 };
 /// x / (1 + e^(a + a_low)) and the sigmoid. The division and the sum are refined: at the minimum the rounding of y is
 /// all that limits the derivative's error.
+template <bool kRefine>
 GANTRY_VECTOR Logistic logistic_product(Vf x, Vf a, Vf a_low) {
   const ExpParts parts = exp_parts(a, a_low);
   Vf e = parts.scale * parts.p + parts.scale;
   e = a > 88.0f ? all(__builtin_inff()) : e;
   const Vf s = e + 1.0f, inverse = 1.0f / s;
   const Vf y = x * inverse;
+  const Vf complement = min(e, all(1e30f)) * inverse;
+  if constexpr (!kRefine) return {y, Vf{}, inverse, complement};
   const Vf s_low = 1.0f - (s - e);
   const Vf rest = (fma(-y, s, x) - y * s_low) * inverse;
   const Vi plain = (e < 1e30f) & (abs(y) < __builtin_inff());  // also false for NaN
   const Vf refined = plain ? y + rest : y;
-  return {refined, plain ? rest - (refined - y) : Vf{}, inverse, min(e, all(1e30f)) * inverse};
+  return {refined, plain ? rest - (refined - y) : Vf{}, inverse, complement};
 }
 
 struct TanhArgument {
@@ -91,17 +94,18 @@ inline constexpr const fit::Table& kFit = kKind == Activation::kGeluErf    ? fit
 template <Activation kKind>
 inline constexpr float kInputScale = kKind == Activation::kQuickGelu ? fit::kQuickScale : 1.0f;
 
-template <Activation kKind>
+template <Activation kKind, bool kRefine>
 GANTRY_VECTOR Logistic activate_logistic(Vf x) {
   if constexpr (kKind == Activation::kGeluTanh) {
     const TanhArgument argument = tanh_argument(x);
-    return logistic_product(x, argument.value, argument.low);
+    return logistic_product<kRefine>(x, argument.value, kRefine ? argument.low : Vf{});
   } else {
-    return logistic_product(x, x * -kInputScale<kKind>, Vf{});
+    return logistic_product<kRefine>(x, x * -kInputScale<kKind>, Vf{});
   }
 }
 
-template <Activation kKind>
+/// kRefine: for results that stay fp32; sixteen bits do not see it, and get no rest.
+template <Activation kKind, bool kRefine>
 GANTRY_VECTOR Rounded activate(Vf x) {
   if constexpr (kKind == Activation::kGeluErf) {
     const NormalTail tail = normal_tail(x);
@@ -109,7 +113,7 @@ GANTRY_VECTOR Rounded activate(Vf x) {
     const Vf y = right ? x - tail.product : -tail.product;
     return {x > -__builtin_inff() ? y : x - x, right ? Vf{} : -tail.rest};
   } else {
-    const Logistic logistic = activate_logistic<kKind>(x);
+    const Logistic logistic = activate_logistic<kKind, kRefine>(x);
     return {logistic.value, logistic.rest};
   }
 }
@@ -129,7 +133,7 @@ struct ValueAndSlope {
   Vf value, slope;
 };
 /// f, as activate() up to its last bit (the compiler contracts differently), and f' from the input.
-template <Activation kKind>
+template <Activation kKind, bool kRefine>
 GANTRY_VECTOR ValueAndSlope activate_with_slope(Vf x) {
   constexpr float kInverseRoot2Pi = 0.398942280f;
   Vf value, slope;
@@ -141,7 +145,7 @@ GANTRY_VECTOR ValueAndSlope activate_with_slope(Vf x) {
     slope = right ? 1.0f - tail.tail + bump : tail.tail - bump;
   } else {
     // Beyond the clamp the sigmoid is 0 or 1 and the second term vanishes.
-    const Logistic logistic = activate_logistic<kKind>(x);
+    const Logistic logistic = activate_logistic<kKind, kRefine>(x);
     const Vf s = logistic.sigmoid, z = min(max(x, all(-100.0f)), all(100.0f));
     const Vf inner =
         kKind == Activation::kGeluTanh ? z * z * (3.0f * fit::kTanhCubic) + fit::kTanhLinear : all(kInputScale<kKind>);

@@ -1,4 +1,6 @@
 // Method: GLU Variants Improve Transformer, Shazeer 2020, section 2.
+#include <type_traits>
+
 #include "gantry/kernels/activation/activation_math.h"
 #include "gantry/kernels/activation/chunks.h"
 #include "gantry/kernels/mlp/gated_raw.h"
@@ -12,7 +14,7 @@ void forward_row(const T* gate, const T* up, T* z, std::int64_t n) {
     const In<T> a(gate + start, count), b(up + start, count);
     Out<T> result(z + start, count);
     for (int i = 0; i < kChunk; i += kWidth) {
-      write(result.at() + i, activate<kKind>(read(a.at() + i)).value * read(b.at() + i));
+      write(result.at() + i, activate<kKind, std::is_same_v<T, float>>(read(a.at() + i)).value * read(b.at() + i));
     }
   });
 }
@@ -23,7 +25,7 @@ void backward_row(const T* gate, const T* up, const T* dz, T* dgate, T* dup, T* 
     const In<T> a(gate + start, count), b(up + start, count), d(dz + start, count);
     Out<T> da(dgate + start, count), db(dup + start, count), result(z + start, count);
     for (int i = 0; i < kChunk; i += kWidth) {
-      const ValueAndSlope f = activate_with_slope<kKind>(read(a.at() + i));
+      const ValueAndSlope f = activate_with_slope<kKind, std::is_same_v<T, float>>(read(a.at() + i));
       const Vf factor = read(b.at() + i), gradient = read(d.at() + i);
       write(da.at() + i, gradient * factor * f.slope);
       write(db.at() + i, gradient * f.value);
