@@ -8,9 +8,11 @@
 #include <cstdlib>
 
 #include "gantry/base/interrupt.h"
+#include "gantry/base/statistics.h"
 #include "gantry/base/timer.h"
 #include "gantry/cli/bench_measure.h"
 #include "gantry/cli/bench_server.h"
+#include "gantry/cli/planner/bench_output.h"
 #include "gantry/cli/planner/bench_plan.h"
 #include "gantry/cli/verbs.h"
 
@@ -23,41 +25,24 @@ struct BenchOptions {
   std::string model = "build/model/bench";
   std::string gguf = "build/model/SmolLM2-135M-Instruct.Q4_1.gguf";
   std::string python = ".venv-bench/bin/python";
-  std::string source = ".";
-  std::vector<std::string> row;
-  std::int64_t rounds = 5;
-  bool json = false;
 
   template <class Visitor>
   void visit_fields(Visitor& visit) {
     visit("model", model, "folder with SmolLM2 as bf16 safetensors, bf16 GGUF and fp32 (made when missing)");
     visit("gguf", gguf, "what that folder is made from (make model)");
     visit("python", python, "interpreter with the baselines (make bench-setup)");
-    visit("source", source, "source tree, for bench/baselines and the build rows");
-    visit("row", row, "only these rows (may be given several times)");
-    visit("rounds", rounds, "rounds of each measurement; the median counts");
-    visit("json", json, "print one JSON object a row");
   }
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t n = values.size();
-  return n % 2 == 1 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
-}
 
 std::string own_binary() { return fs::read_symlink("/proc/self/exe").string(); }
 
 class FoundationSuite {
  public:
-  FoundationSuite(const BenchOptions& options, const MeasureOptions& measure) : options_(options), measure_(measure) {}
+  FoundationSuite(const planner::SuiteOptions& suite, const BenchOptions& options, const MeasureOptions& measure)
+      : suite_(suite), options_(options), measure_(measure), out_("foundation", form_of(suite), 4) {}
 
   void run() {
     prepare();
-    if (!options_.json) {
-      std::printf("%-28s %12s %-10s %-26s %12s %8s %5s\n", "row", "value", "unit", "baseline", "value", "ratio",
-                  "runs");
-    }
     if (wanted("load_first_token_s")) load_first_token();
     if (wanted("decode_vs_bandwidth") || wanted("decode_vs_llamacpp") || wanted("decode_vs_transformers")) decode();
     train_row("train_step_vs_pytorch_bf16", "bf16", "bf16-autocast");
@@ -72,39 +57,18 @@ class FoundationSuite {
     prepare_models(options_.gguf, options_.model);
     const fs::path gguf = fs::path(options_.model) / "smollm2-bf16.gguf";
     if (fs::exists(gguf) || !fs::exists(options_.python)) return;
-    const std::string command = "'" + options_.python + "' '" + options_.source +
+    const std::string command = "'" + options_.python + "' '" + suite_.source +
                                 "/bench/baselines/make_bf16_gguf.py' '" + options_.gguf + "' '" + gguf.string() +
                                 "' >/dev/null 2>&1";
     // Without it the llama.cpp row says what is missing.
     if (std::system(command.c_str()) != 0) fs::remove(gguf);
   }
 
-  bool wanted(const std::string& row) const {
-    return options_.row.empty() || std::find(options_.row.begin(), options_.row.end(), row) != options_.row.end();
-  }
+  bool wanted(const std::string& row) const { return planner::wants(suite_, row); }
 
   void emit(const std::string& row, double value, const std::string& unit, const std::string& baseline,
             double baseline_value, double ratio, std::int64_t runs) {
-    if (options_.json) {
-      base::OrderedJson json{{"suite", "foundation"}, {"row", row},           {"value", value},
-                             {"unit", unit},          {"baseline", baseline}, {"baseline_value", baseline_value},
-                             {"ratio", ratio},        {"runs", runs}};
-      std::printf("%s\n", json.dump().c_str());
-    } else {
-      std::printf("%-28s %12.4g %-10s %-26s %12.4g %8.3f %5ld\n", row.c_str(), value, unit.c_str(), baseline.c_str(),
-                  baseline_value, ratio, runs);
-    }
-    std::fflush(stdout);
-  }
-
-  void emit_missing(const std::string& row, const std::string& baseline, const std::string& why) {
-    if (options_.json) {
-      base::OrderedJson json{{"suite", "foundation"}, {"row", row}, {"baseline", baseline}, {"missing", why}};
-      std::printf("%s\n", json.dump().c_str());
-    } else {
-      std::printf("%-28s %12s %-10s %-26s missing: %s\n", row.c_str(), "-", "", baseline.c_str(), why.c_str());
-    }
-    std::fflush(stdout);
+    out_.row({row, value, unit, baseline, baseline_value, ratio, runs});
   }
 
   std::string model_dir(const std::string& dtype) const { return (fs::path(options_.model) / dtype).string(); }
@@ -119,8 +83,7 @@ class FoundationSuite {
   }
 
   std::unique_ptr<BenchServer> baseline(const std::string& script, std::vector<std::string> arguments) const {
-    std::vector<std::string> command{options_.python,
-                                     (fs::path(options_.source) / "bench/baselines" / script).string()};
+    std::vector<std::string> command{options_.python, (fs::path(suite_.source) / "bench/baselines" / script).string()};
     command.insert(command.end(), arguments.begin(), arguments.end());
     command.insert(command.end(), {"--threads", std::to_string(measure_.threads)});
     return std::make_unique<BenchServer>(script, command);
@@ -130,7 +93,7 @@ class FoundationSuite {
   std::vector<std::vector<double>> interleave(const std::vector<BenchServer*>& servers,
                                               const std::vector<std::string>& keys) {
     std::vector<std::vector<double>> columns(servers.size());
-    for (std::int64_t round = 0; round < options_.rounds; ++round) {
+    for (std::int64_t round = 0; round < suite_.rounds; ++round) {
       for (std::size_t i = 0; i < servers.size(); ++i) {
         if (base::interrupted()) throw base::Interrupted("interrupted");
         const base::Json result = servers[i]->run();
@@ -147,14 +110,14 @@ class FoundationSuite {
   // A new process each round: loads the model (page cache warm) and prints the first token.
   void load_first_token() {
     std::vector<double> seconds;
-    for (std::int64_t round = 0; round <= options_.rounds; ++round) {
+    for (std::int64_t round = 0; round <= suite_.rounds; ++round) {
       const std::string command = "'" + own_binary() + "' generate '" + model_dir("bf16") +
                                   "' --prompt 'The capital of France is' --max-tokens 1 >/dev/null 2>&1";
       const base::Timer timer;
       if (std::system(command.c_str()) != 0) base::fail("load_first_token_s: `{}` failed", command);
       if (round > 0) seconds.push_back(timer.seconds());
     }
-    emit("load_first_token_s", median(seconds), "s", "bar", 1.0, 1.0 / median(seconds), options_.rounds);
+    emit("load_first_token_s", base::median(seconds), "s", "bar", 1.0, 1.0 / base::median(seconds), suite_.rounds);
   }
 
   void decode() {
@@ -177,17 +140,17 @@ class FoundationSuite {
       keys.push_back("tokens_per_s");
     }
     const auto columns = interleave(servers, keys);
-    const double speed = median(columns[0]);
-    const double bound = median(columns[1]) / gantry->settings()["weight_bytes"].get<double>();
+    const double speed = base::median(columns[0]);
+    const double bound = base::median(columns[1]) / gantry->settings()["weight_bytes"].get<double>();
     if (wanted("decode_vs_bandwidth")) {
-      emit("decode_vs_bandwidth", speed, "tokens/s", "memory bandwidth", bound, speed / bound, options_.rounds);
+      emit("decode_vs_bandwidth", speed, "tokens/s", "memory bandwidth", bound, speed / bound, suite_.rounds);
     }
     std::size_t next = 2;
     const auto compare = [&](const char* row, const char* name, const std::unique_ptr<BenchServer>& server) {
       if (server == nullptr) return;
-      if (!server->missing().empty()) return emit_missing(row, name, server->missing());
-      const double theirs = median(columns[next++]);
-      emit(row, speed, "tokens/s", name, theirs, speed / theirs, options_.rounds);
+      if (!server->missing().empty()) return out_.missing(row, name, server->missing());
+      const double theirs = base::median(columns[next++]);
+      emit(row, speed, "tokens/s", name, theirs, speed / theirs, suite_.rounds);
     };
     compare("decode_vs_llamacpp", "llama.cpp bf16", llama);
     compare("decode_vs_transformers", "transformers bf16", transformers);
@@ -206,21 +169,21 @@ class FoundationSuite {
         baseline("train_step.py", with_model(model_dir(dtype == "fp32" ? "fp32" : "bf16"),
                                              {"--dtype", peer, "--batch", std::to_string(measure_.batch), "--seq",
                                               std::to_string(measure_.sequence_length)}));
-    if (!pytorch->missing().empty()) return emit_missing(row, "PyTorch " + peer, pytorch->missing());
+    if (!pytorch->missing().empty()) return out_.missing(row, "PyTorch " + peer, pytorch->missing());
     std::vector<double> our_speed, their_speed;
     double our_memory = 0, their_memory = 0;
-    for (std::int64_t round = 0; round < options_.rounds; ++round) {
+    for (std::int64_t round = 0; round < suite_.rounds; ++round) {
       const base::Json mine = gantry->run(), theirs = pytorch->run();
       our_speed.push_back(mine["tokens_per_s"].get<double>());
       their_speed.push_back(theirs["tokens_per_s"].get<double>());
       our_memory = std::max(our_memory, mine["peak_rss_bytes"].get<double>());
       their_memory = std::max(their_memory, theirs["peak_rss_bytes"].get<double>());
     }
-    emit(row, median(our_speed), "tokens/s", "PyTorch " + peer, median(their_speed),
-         median(our_speed) / median(their_speed), options_.rounds);
+    emit(row, base::median(our_speed), "tokens/s", "PyTorch " + peer, base::median(their_speed),
+         base::median(our_speed) / base::median(their_speed), suite_.rounds);
     const double mib = 1 << 20;
     emit(row + "_memory", our_memory / mib, "MiB", "PyTorch " + peer, their_memory / mib, our_memory / their_memory,
-         options_.rounds);
+         suite_.rounds);
   }
 
   double timed(const std::string& row, const std::string& command) {
@@ -232,7 +195,7 @@ class FoundationSuite {
   // Everything that `make build` compiles, without ccache, in a folder of its own.
   void build_clean() {
     const fs::path dir = fs::temp_directory_path() / ("gantry-build-" + std::to_string(::getpid()));
-    const std::string configure = "cmake --preset release -S '" + options_.source + "' -B '" + dir.string() +
+    const std::string configure = "cmake --preset release -S '" + suite_.source + "' -B '" + dir.string() +
                                   "' -DGANTRY_CCACHE=GANTRY_CCACHE-NOTFOUND" +
                                   (std::getenv("Torch_DIR") != nullptr ? " -DGANTRY_BUILD_PYTHON=OFF" : "");
     timed("build_clean_s", configure);
@@ -244,7 +207,7 @@ class FoundationSuite {
   // One raw kernel touched, the program relinked, in the tree that this binary was built in.
   void rebuild_kernel() {
     const fs::path build = fs::path(own_binary()).parent_path().parent_path();
-    const fs::path kernel = fs::path(options_.source) / "gantry/kernels/rms_norm/rms_norm_cpu.cpp";
+    const fs::path kernel = fs::path(suite_.source) / "gantry/kernels/rms_norm/rms_norm_cpu.cpp";
     std::vector<double> seconds;
     timed("rebuild_kernel_s", "cmake --build '" + build.string() + "' --target gantry");
     for (std::int64_t round = 0; round < 3; ++round) {
@@ -252,21 +215,18 @@ class FoundationSuite {
       seconds.push_back(
           timed("rebuild_kernel_s", "CCACHE_DISABLE=1 cmake --build '" + build.string() + "' --target gantry"));
     }
-    emit("rebuild_kernel_s", median(seconds), "s", "bar", 30, 30 / median(seconds), 3);
+    emit("rebuild_kernel_s", base::median(seconds), "s", "bar", 30, 30 / base::median(seconds), 3);
   }
 
+  static planner::BenchOutput::Form form_of(const planner::SuiteOptions& suite) {
+    return suite.json ? planner::BenchOutput::Form::kJson : planner::BenchOutput::Form::kText;
+  }
+
+  const planner::SuiteOptions& suite_;
   const BenchOptions& options_;
   const MeasureOptions& measure_;
+  planner::BenchOutput out_;
 };
-
-int run_plan_suite(const BenchOptions& common, planner::PlanBenchOptions options) {
-  options.source = common.source;
-  options.row = common.row;
-  options.rounds = common.rounds;
-  options.json = common.json;
-  planner::bench_plan(options);
-  return 0;
-}
 
 }  // namespace
 
@@ -280,19 +240,24 @@ void add_bench(Command& program) {
   };
   auto state = std::make_shared<State>();
   verb.positional("SUITE", state->suite, "foundation or plan");
+  auto& common = static_cast<planner::SuiteOptions&>(state->plan);
   verb.options(state->options);
+  verb.options(common);
   verb.options(state->measure);
   verb.options(state->plan);
   verb.on_run([state] {
-    if (state->suite == "plan") return run_plan_suite(state->options, state->plan);
+    if (state->suite == "plan") {
+      planner::bench_plan(state->plan);
+      return 0;
+    }
     GANTRY_CHECK(state->suite == "foundation", "there is no benchmark suite '{}'; there are: foundation, plan",
                  state->suite);
-    GANTRY_CHECK(state->options.rounds > 0, "--rounds is {}, expected at least 1", state->options.rounds);
+    GANTRY_CHECK(state->plan.rounds > 0, "--rounds is {}, expected at least 1", state->plan.rounds);
     check_measure(state->measure);
     if (!state->measure.measure.empty()) {
       serve_measure(state->options.model, state->measure);
     } else {
-      FoundationSuite(state->options, state->measure).run();
+      FoundationSuite(state->plan, state->options, state->measure).run();
     }
     return 0;
   });

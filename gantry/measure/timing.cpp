@@ -9,13 +9,6 @@
 
 namespace gantry::measure {
 
-double median(std::vector<double> values) {
-  GANTRY_CHECK(!values.empty(), "median: no values");
-  std::ranges::sort(values);
-  const std::size_t n = values.size();
-  return (values[n / 2] + values[(n - 1) / 2]) / 2;
-}
-
 Timing summarise(std::vector<double> seconds) {
   Timing timing{.median_s = median(seconds), .runs = static_cast<int>(seconds.size())};
   for (double& value : seconds) value = std::abs(value - timing.median_s);

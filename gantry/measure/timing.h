@@ -3,6 +3,8 @@
 #include <functional>
 #include <vector>
 
+#include "gantry/base/statistics.h"
+
 namespace gantry::measure {
 
 struct TimingOptions {
@@ -19,7 +21,7 @@ struct Timing {
 
 /// Of at least one run.
 Timing summarise(std::vector<double> seconds);
-double median(std::vector<double> values);  ///< of at least one value
+using base::median;
 
 /// A run that reports the seconds of its two halves itself: what it prepares and cleans up is not timed.
 struct PassSeconds {

@@ -34,7 +34,8 @@ std::string seconds_text(double seconds) {
   return std::isfinite(seconds) ? fmt::format("{:.4g} s", seconds) : "nothing fits";
 }
 
-BenchOutput::BenchOutput(std::string suite, Form form) : suite_(std::move(suite)), form_(form) {}
+BenchOutput::BenchOutput(std::string suite, Form form, int digits)
+    : suite_(std::move(suite)), form_(form), digits_(digits) {}
 
 void BenchOutput::heading() {
   if (heading_printed_) return;
@@ -50,13 +51,14 @@ void BenchOutput::row(const BenchRow& row) {
                                  {"ratio", row.ratio},       {"runs", row.runs}};
     std::printf("%s\n", json.dump().c_str());
   } else if (form_ == Form::kMarkdown) {
-    markdown_rows_ += markdown_line({fmt::format("`{}`", row.row), fmt::format("{:.7g} {}", row.value, row.unit),
-                                     row.baseline, fmt::format("{:.7g}", row.baseline_value),
-                                     fmt::format("{:.4g}", row.ratio), fmt::format("{}", row.runs)});
+    markdown_rows_ +=
+        markdown_line({fmt::format("`{}`", row.row), fmt::format("{:.{}g} {}", row.value, digits_, row.unit),
+                       row.baseline, fmt::format("{:.{}g}", row.baseline_value, digits_),
+                       fmt::format("{:.4g}", row.ratio), fmt::format("{}", row.runs)});
   } else {
     heading();
-    std::printf("%-32s %12.7g %-8s %-30s %12.7g %8.3f %5ld\n", row.row.c_str(), row.value, row.unit.c_str(),
-                row.baseline.c_str(), row.baseline_value, row.ratio, static_cast<long>(row.runs));
+    std::printf("%-32s %12.*g %-8s %-30s %12.*g %8.3f %5ld\n", row.row.c_str(), digits_, row.value, row.unit.c_str(),
+                row.baseline.c_str(), digits_, row.baseline_value, row.ratio, static_cast<long>(row.runs));
   }
   std::fflush(stdout);
 }

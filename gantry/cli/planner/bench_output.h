@@ -33,7 +33,8 @@ std::string seconds_text(double seconds);
 class BenchOutput {
  public:
   enum class Form { kText, kMarkdown, kJson };
-  BenchOutput(std::string suite, Form form);
+  /// `digits` are those of values in text and Markdown.
+  BenchOutput(std::string suite, Form form, int digits = 7);
 
   void row(const BenchRow& row);
   void missing(const std::string& row, const std::string& baseline, const std::string& why);
@@ -47,6 +48,7 @@ class BenchOutput {
 
   std::string suite_;
   Form form_;
+  int digits_;
   bool heading_printed_ = false;
   std::string markdown_rows_;
   std::string markdown_tables_;

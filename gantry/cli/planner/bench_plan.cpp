@@ -13,6 +13,7 @@
 
 #include "gantry/base/check.h"
 #include "gantry/base/env.h"
+#include "gantry/base/statistics.h"
 #include "gantry/cli/planner/bench_output.h"
 #include "gantry/cli/planner/bench_plan_gains.h"
 #include "gantry/cli/planner/bench_plan_growth.h"
@@ -41,12 +42,6 @@ constexpr const char* kRows[] = {"golden_1",
                                  "growth"};
 
 std::string percent(double share) { return fmt::format("{:.2f} %", 100 * share); }
-
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const std::size_t n = values.size();
-  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
 
 BenchOutput::Form form_of(const PlanBenchOptions& options) {
   if (options.json) return BenchOutput::Form::kJson;
@@ -194,7 +189,7 @@ class PlanSuite {
       if (!timed.result.feasible()) base::fail("{}: the search found no plan that fits", row);
       seconds.push_back(timed.cpu_s);
     }
-    const double value = median(seconds);
+    const double value = base::median(seconds);
     out_.row({row, value, "CPU s", "bar", bar_s, bar_s / value, rounds});
   }
 
@@ -234,7 +229,7 @@ class PlanSuite {
 
 }  // namespace
 
-bool wants(const PlanBenchOptions& options, std::string_view row) {
+bool wants(const SuiteOptions& options, std::string_view row) {
   return options.row.empty() || std::ranges::find(options.row, row) != options.row.end();
 }
 

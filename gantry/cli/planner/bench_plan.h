@@ -8,11 +8,23 @@
 
 namespace gantry::cli::planner {
 
-struct PlanBenchOptions {
-  std::string source = ".";      ///< source tree, for ../shared/data beside it
-  std::vector<std::string> row;  ///< only these rows and tables; empty: all
-  std::int64_t rounds = 3;       ///< of each timed search; the median counts
-  bool json = false;             ///< one JSON object a row or line of a table
+/// What every suite of `gantry bench` takes.
+struct SuiteOptions {
+  std::string source = ".";
+  std::vector<std::string> row;
+  std::int64_t rounds = 5;
+  bool json = false;
+
+  template <class Visitor>
+  void visit_fields(Visitor& visit) {
+    visit("source", source, "source tree, for bench/baselines, the build rows, and ../shared/data beside it");
+    visit("row", row, "only these rows (may be given several times)");
+    visit("rounds", rounds, "rounds of each measurement; the median counts");
+    visit("json", json, "print one JSON object a row");
+  }
+};
+
+struct PlanBenchOptions : SuiteOptions {
   bool markdown = false;
   bool quick = false;       ///< leaves out what takes minutes
   std::string growth_plot;  ///< file for the plot of search times (SVG, the numbers beside it as CSV); empty: none
@@ -27,7 +39,7 @@ struct PlanBenchOptions {
 };
 
 /// Whether a row or table was asked for.
-bool wants(const PlanBenchOptions& options, std::string_view row);
+bool wants(const SuiteOptions& options, std::string_view row);
 
 /// Prints all rows and tables. InputError for an unknown row; base::Interrupted after SIGINT.
 void bench_plan(const PlanBenchOptions& options);
