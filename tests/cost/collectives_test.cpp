@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gantry/base/check.h"
+#include "tests/test_support.h"
 
 namespace gantry::cost {
 namespace {
@@ -25,15 +26,7 @@ Profile l4() {
   return profile;
 }
 
-template <class Function>
-std::string error_of(Function function) {
-  try {
-    function();
-  } catch (const base::InputError& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using tests::input_error;
 
 TEST(Collectives, GoldenTimesOfABlockAndOfTheEmbedding) {
   const double block = 96.015625 * 1048576, embedding = 196.5 * 1048576;
@@ -82,14 +75,14 @@ TEST(Collectives, UnmeasuredNumbersOfNodesTakeTheNextLargerElseTheLargest) {
 TEST(Collectives, AGroupOnSeveralNodesNeverTakesALinkWithinOne) {
   Profile within = l4();
   std::erase_if(within.collectives, [](const CollectiveLink& l) { return l.nodes > 1; });
-  EXPECT_EQ(error_of([&] {
+  EXPECT_EQ(input_error([&] {
               collective_s(within, Collective::kAllGather, 1e6, {2, 4});
             }),
             "Profile test holds no collective link between nodes and cannot price a group of 2 nodes x 4 devices; "
             "measure one with 'gantry profile' or add it to the profile's \"collectives\"");
-  EXPECT_NE(error_of([&] { p2p_s(within, 1e6, true); }).find("between nodes"), std::string::npos);
+  EXPECT_NE(input_error([&] { p2p_s(within, 1e6, true); }).find("between nodes"), std::string::npos);
   within.collectives.resize(1);  // only the placeholder of a group of one
-  EXPECT_NE(error_of([&] { collective_link(within, {1, 2}); }).find("no collective link at all"), std::string::npos);
+  EXPECT_NE(input_error([&] { collective_link(within, {1, 2}); }).find("no collective link at all"), std::string::npos);
 }
 
 TEST(Collectives, MoreBytesNeverTakeLess) {
@@ -113,7 +106,7 @@ TEST(Collectives, PointToPointTakesItsOwnLinkElseThePairOfDevices) {
 }
 
 TEST(Collectives, GroupsWithoutDevicesAreRefused) {
-  EXPECT_EQ(error_of([] { collective_link(l4(), {0, 8}); }), "A group of 0 nodes x 8 devices has no collective");
+  EXPECT_EQ(input_error([] { collective_link(l4(), {0, 8}); }), "A group of 0 nodes x 8 devices has no collective");
 }
 
 TEST(FitLink, FindsTheLinkOfExactSamples) {
@@ -135,7 +128,7 @@ TEST(FitLink, LatencyIsNotNegative) {
 }
 
 TEST(FitLink, UnusableSamplesAreExplained) {
-  const auto fit = [](std::vector<LinkSample> samples) { return error_of([&] { fit_link(samples); }); };
+  const auto fit = [](std::vector<LinkSample> samples) { return input_error([&] { fit_link(samples); }); };
   EXPECT_EQ(fit({{1e6, 1}}), "Fit of a link: at least two sizes are needed, found 1 sample(s)");
   EXPECT_EQ(fit({{1e6, 1}, {1e6, 2}}),
             "Fit of a link: at least two sizes are needed, all 2 samples have 1000000 bytes");

@@ -13,6 +13,7 @@
 #include "gantry/cost/interference_report.h"
 #include "gantry/cost/overlap_measurements.h"
 #include "gantry/cost/profile.h"
+#include "tests/test_support.h"
 
 namespace gantry::cost {
 namespace {
@@ -40,15 +41,7 @@ std::vector<OverlapSample> synthetic(const Factors& factors, int per_node, int n
   return samples;
 }
 
-template <class Function>
-std::string error_of(Function function) {
-  try {
-    function();
-  } catch (const base::InputError& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using tests::input_error;
 
 TEST(InterferenceFit, PredictsUnseenLoadsOfKnownFactors) {
   base::CounterRandom random(21);
@@ -113,7 +106,9 @@ TEST(InterferenceFit, LeavesFactorsWithoutEvidence) {
   const Factors fitted = fit_factors(samples, start);
   for (int index = 0; index < kFactorCount; ++index) {
     const bool copy_in_set = index == factor_index(0b0101, 0) || index == factor_index(0b0101, 2);
-    if (!copy_in_set) EXPECT_EQ(fitted.f[index], 3.0) << index;
+    if (!copy_in_set) {
+      EXPECT_EQ(fitted.f[index], 3.0) << index;
+    }
   }
   EXPECT_LT(mean_relative_error(samples, fitted), 0.01);
   EXPECT_EQ(fit_factors({}, start).f, start.f);
@@ -121,11 +116,11 @@ TEST(InterferenceFit, LeavesFactorsWithoutEvidence) {
 
 TEST(InterferenceFit, UnusableSamplesAreExplained) {
   const std::vector<OverlapSample> zero = {{.alone_s = {1, 1, 0, 0}, .together_s = 0}};
-  EXPECT_NE(error_of([&] { fit_factors(zero, Factors()); }).find("sample 0 needs stand-alone seconds >= 0"),
+  EXPECT_NE(input_error([&] { fit_factors(zero, Factors()); }).find("sample 0 needs stand-alone seconds >= 0"),
             std::string::npos);
   const std::vector<OverlapSample> negative = {{.alone_s = {1, -1, 0, 0}, .together_s = 1}};
-  EXPECT_NE(error_of([&] { fit_factors_stagewise(negative); }).find("(1, -1, 0, 0)"), std::string::npos);
-  EXPECT_NE(error_of([&] { fit_factors({}, Factors(), {.steps = -1}); }).find("steps must not be negative"),
+  EXPECT_NE(input_error([&] { fit_factors_stagewise(negative); }).find("(1, -1, 0, 0)"), std::string::npos);
+  EXPECT_NE(input_error([&] { fit_factors({}, Factors(), {.steps = -1}); }).find("steps must not be negative"),
             std::string::npos);
 }
 
@@ -145,7 +140,7 @@ TEST(InterferenceFit, EveryGroupShapeGetsItsOwnFactors) {
   EXPECT_LT(sets[2].residual, 0.5 * sets[0].residual);
   EXPECT_EQ(&shape_factors(sets, 4, 2), &sets[2].factors);
   EXPECT_EQ(&shape_factors(sets, 8, 1), &sets[0].factors);
-  EXPECT_EQ(error_of([&] { shape_factors({}, 8, 1); }), "No interference factors for groups of 1 nodes x 8 devices");
+  EXPECT_EQ(input_error([&] { shape_factors({}, 8, 1); }), "No interference factors for groups of 1 nodes x 8 devices");
 }
 
 TEST(InterferenceReport, CoversEveryHeldOutSampleOnce) {
@@ -166,7 +161,7 @@ TEST(InterferenceReport, CoversEveryHeldOutSampleOnce) {
 }
 
 TEST(InterferenceReport, NeedsSamplesToHoldOut) {
-  EXPECT_EQ(error_of([] { interference_report({}, Factors()); }),
+  EXPECT_EQ(input_error([] { interference_report({}, Factors()); }),
             "An interference report needs two samples of one group shape, found 0 sample(s)");
 }
 

@@ -10,6 +10,7 @@
 
 #include "gantry/base/check.h"
 #include "gantry/tensor/gradient_sink.h"
+#include "tests/test_support.h"
 
 namespace gantry::kernels::testing {
 
@@ -82,16 +83,7 @@ inline void expect_matches(const Op& op, const Op& reference, const variable_lis
                 [&](std::size_t i) { return std::max(factor * errors[i], 0x1p-8); });
 }
 
-template <class Body>
-std::string input_error(Body body) {
-  try {
-    body();
-  } catch (const base::InputError& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "expected an InputError";
-  return "";
-}
+using tests::input_error;
 
 #define EXPECT_MESSAGE(statement, part)                                                              \
   do {                                                                                               \

@@ -7,6 +7,7 @@
 
 #include "gantry/base/check.h"
 #include "tests/plan/inter_stage_test_support.h"
+#include "tests/test_support.h"
 
 namespace gantry::plan {
 namespace {
@@ -17,17 +18,7 @@ using testing::TableShape;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-template <class Run>
-std::string input_error(const Run& run) {
-  try {
-    run();
-  } catch (const base::InputError& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
-#define EXPECT_MENTIONS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+using tests::input_error;
 
 TEST(IterationTime, IsTheFormulaOfThePaper) {
   // G = 5: 4 * max(3, 2) + (3 + 2 + 1) + max(4, 9 - 3, 5.5 - 5) = 12 + 6 + 6.

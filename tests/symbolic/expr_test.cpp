@@ -6,6 +6,7 @@
 
 #include "gantry/base/check.h"
 #include "gantry/symbolic/node.h"
+#include "tests/test_support.h"
 
 namespace gantry::symbolic {
 namespace {
@@ -15,15 +16,7 @@ const Expr kB = sym("b");
 const Expr kC = sym("c");
 const Expr kTp = sym("tp");
 
-template <class Function>
-std::string message_of(Function function) {
-  try {
-    function();
-  } catch (const base::InputError& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
+using tests::input_error;
 
 // ---- simplification ----
 
@@ -169,16 +162,16 @@ TEST(ExprText, ReadsLikeAFormula) {
 // ---- errors ----
 
 TEST(ExprErrors, SayWhatIsWrong) {
-  EXPECT_EQ(message_of([] { sym("2b"); }),
+  EXPECT_EQ(input_error([] { sym("2b"); }),
             "expression: the symbol's name is '2b', expected letters, digits and underscores");
-  EXPECT_EQ(message_of([] { sym(""); }),
+  EXPECT_EQ(input_error([] { sym(""); }),
             "expression: the symbol's name is '', expected letters, digits and underscores");
-  EXPECT_EQ(message_of([] { kA / Expr(0); }), "expression: division of a by zero");
-  EXPECT_EQ(message_of([] { kA / (kB - kB); }), "expression: division of a by zero");
-  EXPECT_EQ(message_of([] { Expr(std::numeric_limits<double>::infinity()); }),
+  EXPECT_EQ(input_error([] { kA / Expr(0); }), "expression: division of a by zero");
+  EXPECT_EQ(input_error([] { kA / (kB - kB); }), "expression: division of a by zero");
+  EXPECT_EQ(input_error([] { Expr(std::numeric_limits<double>::infinity()); }),
             "expression: a constant is inf, expected a finite number");
-  EXPECT_EQ(message_of([] { Expr(1e200) * Expr(1e200); }), "expression: a constant is inf, expected a finite number");
-  EXPECT_EQ(message_of([] {
+  EXPECT_EQ(input_error([] { Expr(1e200) * Expr(1e200); }), "expression: a constant is inf, expected a finite number");
+  EXPECT_EQ(input_error([] {
               Expr power = kA;
               for (int i = 0; i < 10; ++i) power *= power;
             }),

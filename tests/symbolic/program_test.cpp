@@ -8,21 +8,14 @@
 #include <random>
 
 #include "gantry/base/check.h"
+#include "tests/test_support.h"
 
 namespace gantry::symbolic {
 namespace {
 
 const std::array<std::string, 4> kNames = {"b", "s", "h", "tp"};
 
-template <class Function>
-std::string message_of(Function function) {
-  try {
-    function();
-  } catch (const base::InputError& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
+using tests::input_error;
 
 // An expression beside what plain arithmetic gives for the same construction, with a bound on the rounding error that
 // cancellation may leave: values of the size of `scale`.
@@ -204,14 +197,14 @@ TEST(Program, NamesWhatItLacksOrCannotCompute) {
   const Program program = compile(std::array{sym("b") / (sym("s") - 3)});
   Columns columns(5);
   columns.column("b")[4] = 1;
-  EXPECT_EQ(message_of([&] { program.evaluate(columns); }), "size 's' has no column; add one of 5 rows");
+  EXPECT_EQ(input_error([&] { program.evaluate(columns); }), "size 's' has no column; add one of 5 rows");
   columns.column("s")[4] = 3;
-  EXPECT_EQ(message_of([&] { program.evaluate(columns); }), "division by zero in row 4 (b = 1, s = 3)");
+  EXPECT_EQ(input_error([&] { program.evaluate(columns); }), "division by zero in row 4 (b = 1, s = 3)");
   columns.column("s")[3] = -1;
-  EXPECT_EQ(message_of([&] { program.evaluate(columns); }), "size 's' is -1 in row 3, expected a finite number >= 0");
-  EXPECT_EQ(message_of([&] { program.evaluate(std::array{1.0}); }), "1 sizes given, expected 2: b, s");
+  EXPECT_EQ(input_error([&] { program.evaluate(columns); }), "size 's' is -1 in row 3, expected a finite number >= 0");
+  EXPECT_EQ(input_error([&] { program.evaluate(std::array{1.0}); }), "1 sizes given, expected 2: b, s");
   const Program large = compile(std::array{Expr(1), sym("b") * sym("b")});
-  EXPECT_EQ(message_of([&] { large.evaluate(std::array{1e200}); }),
+  EXPECT_EQ(input_error([&] { large.evaluate(std::array{1e200}); }),
             "output 1 is inf in row 0 (b = 1e+200), expected a finite number");
 }
 

@@ -6,20 +6,12 @@
 #include "gantry/tensor/dtype.h"
 #include "gantry/tensor/gradient_sink.h"
 #include "gantry/tensor/mapped.h"
+#include "tests/test_support.h"
 
 namespace gantry::tensor {
 namespace {
 
-template <class Body>
-std::string input_error(Body body) {
-  try {
-    body();
-  } catch (const base::InputError& error) {
-    return error.what();
-  }
-  ADD_FAILURE() << "expected an InputError";
-  return "";
-}
+using tests::input_error;
 
 TEST(Dtype, FileTypesComeBackAndKeepTheirSize) {
   using formats::DType;

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "gantry/cli/report/summary.h"
+#include "tests/test_support.h"
 
 namespace gantry::cli::report {
 namespace {
@@ -23,18 +24,10 @@ std::string eval(int number, double loss) {
 const std::string kStart = R"({"event":"start","model":"m"})"
                            "\n";
 
-template <class Run>
-std::string message_of(Run run) {
-  try {
-    run();
-  } catch (const base::InputError& error) {
-    return error.what();
-  }
-  return "no error";
-}
+using tests::input_error;
 
 std::string parse_message(const std::string& text) {
-  return message_of([&] { parse_records(text, "m.jsonl"); });
+  return input_error([&] { parse_records(text, "m.jsonl"); });
 }
 
 TEST(Records, ReadsEveryFieldOfAStep) {
@@ -139,10 +132,10 @@ TEST(Records, NamesTheRunAfterItsFolderAndTellsEqualNamesApart) {
   const auto runs = read_runs({root / "a/run", root / "b/run" / "metrics.jsonl"});
   EXPECT_EQ(runs[0].name, "run");
   EXPECT_EQ(runs[1].name, "run (2)");
-  EXPECT_EQ(message_of([&] { read_run(root); }),
+  EXPECT_EQ(input_error([&] { read_run(root); }),
             root.string() + ": no metrics.jsonl in this folder; give a folder that 'gantry train --out' wrote");
-  EXPECT_NE(message_of([&] { read_run(root / "nothing"); }).find("nothing: cannot open"), std::string::npos);
-  EXPECT_NE(message_of([] { read_runs({}); }).find("no run given"), std::string::npos);
+  EXPECT_NE(input_error([&] { read_run(root / "nothing"); }).find("nothing: cannot open"), std::string::npos);
+  EXPECT_NE(input_error([] { read_runs({}); }).find("no run given"), std::string::npos);
   std::filesystem::remove_all(root);
 }
 
