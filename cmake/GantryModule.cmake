@@ -25,7 +25,8 @@ function(gantry_own_fmt_first result)
   set(${result} ${folder} PARENT_SCOPE)
 endfunction()
 
-# Links libtorch and reuses one precompiled torch/torch.h for every target.
+# Links libtorch and reuses one precompiled header for every target. Not torch/torch.h: g++ instantiates, in every file,
+# what a header leaves pending, and an empty file with that one takes twice as long as with these four.
 function(gantry_use_torch target)
   gantry_own_fmt_first(fmt_first)
   target_include_directories(${target} SYSTEM BEFORE PUBLIC ${fmt_first})
@@ -49,7 +50,8 @@ function(gantry_use_torch target)
     target_include_directories(gantry_torch_pch SYSTEM PUBLIC ${fmt_first} ${TORCH_INCLUDE_DIRS})
     target_link_libraries(gantry_torch_pch PUBLIC ${TORCH_LIBRARIES})
     target_compile_options(gantry_torch_pch PUBLIC -fopenmp)
-    target_precompile_headers(gantry_torch_pch PRIVATE <torch/torch.h>)
+    target_precompile_headers(gantry_torch_pch PRIVATE
+      <ATen/ATen.h> <torch/csrc/autograd/custom_function.h> <torch/nn/module.h> <torch/nn/pimpl.h>)
   endif()
   target_precompile_headers(${target} REUSE_FROM gantry_torch_pch)
 endfunction()

@@ -1,6 +1,7 @@
 #include "gantry/cli/bench_measure.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include "gantry/base/process.h"
 #include "gantry/base/timer.h"

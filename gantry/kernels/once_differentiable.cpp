@@ -1,7 +1,8 @@
 #include "gantry/kernels/once_differentiable.h"
 
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/csrc/autograd/functions/basic_ops.h>
-#include <torch/torch.h>
 
 #include <string>
 

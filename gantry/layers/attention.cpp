@@ -1,6 +1,6 @@
 #include "gantry/layers/attention.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 

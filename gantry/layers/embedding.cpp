@@ -1,13 +1,13 @@
 #include "gantry/layers/embedding.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include "gantry/kernels/embedding/embedding.h"
 
 namespace gantry::layers {
 
 EmbeddingImpl::EmbeddingImpl(std::int64_t count, std::int64_t size) {
-  weight = register_parameter("weight", torch::empty({count, size}));
+  weight = register_parameter("weight", at::empty({count, size}));
 }
 
 at::Tensor EmbeddingImpl::forward(const at::Tensor& ids) const { return kernels::embedding(ids, weight); }

@@ -1,6 +1,6 @@
 #include "gantry/layers/kv_cache.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include "gantry/base/check.h"
 
@@ -10,9 +10,7 @@ KvCache::KvCache(const KvCacheShape& shape, const at::TensorOptions& options) : 
   GANTRY_CHECK(shape.batch > 0 && shape.capacity > 0, "KV cache: batch {} and capacity {} must be positive",
                shape.batch, shape.capacity);
   for (std::int64_t i = 0; i < shape.layers; ++i) {
-    const auto make = [&] {
-      return at::empty({shape.batch, shape.capacity, shape.kv_heads, shape.head_dim}, options);
-    };
+    const auto make = [&] { return at::empty({shape.batch, shape.capacity, shape.kv_heads, shape.head_dim}, options); };
     layers_.push_back({make(), make()});
   }
 }

@@ -1,6 +1,6 @@
 #include "gantry/layers/linear.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 
@@ -12,8 +12,8 @@ LoraImpl::LoraImpl(std::int64_t in, std::int64_t out, std::int64_t rank, double 
     : scale_(alpha / static_cast<double>(rank)) {
   const auto options = like.options().requires_grad(false);
   const double bound = 1.0 / std::sqrt(static_cast<double>(in));
-  a_ = torch::empty({rank, in}, options.dtype(at::kFloat)).uniform_(-bound, bound).to(options);
-  b_ = torch::zeros({out, rank}, options);
+  a_ = at::empty({rank, in}, options.dtype(at::kFloat)).uniform_(-bound, bound).to(options);
+  b_ = at::zeros({out, rank}, options);
   // Registered under PEFT's names, each as a module with a `weight`.
   const auto hold = [&](const char* name, at::Tensor& parameter) {
     auto holder = std::make_shared<torch::nn::Module>();
@@ -24,15 +24,13 @@ LoraImpl::LoraImpl(std::int64_t in, std::int64_t out, std::int64_t rank, double 
   hold("lora_B", b_);
 }
 
-at::Tensor LoraImpl::forward(const at::Tensor& x) const {
-  return kernels::linear(kernels::linear(x, a_), b_) * scale_;
-}
+at::Tensor LoraImpl::forward(const at::Tensor& x) const { return kernels::linear(kernels::linear(x, a_), b_) * scale_; }
 
 LinearImpl::LinearImpl(std::int64_t in, std::int64_t out, bool with_bias, kernels::WeightLayout layout)
     : in_features(in), out_features(out), layout_(layout) {
   const bool out_in = layout == kernels::WeightLayout::kOutIn;
-  weight = register_parameter("weight", out_in ? torch::empty({out, in}) : torch::empty({in, out}));
-  if (with_bias) bias = register_parameter("bias", torch::empty({out}));
+  weight = register_parameter("weight", out_in ? at::empty({out, in}) : at::empty({in, out}));
+  if (with_bias) bias = register_parameter("bias", at::empty({out}));
 }
 
 at::Tensor LinearImpl::forward(const at::Tensor& x) const {

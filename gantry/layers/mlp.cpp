@@ -1,6 +1,6 @@
 #include "gantry/layers/mlp.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include "gantry/base/check.h"
 #include "gantry/kernels/swiglu/swiglu.h"

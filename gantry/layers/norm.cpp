@@ -1,6 +1,6 @@
 #include "gantry/layers/norm.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include "gantry/kernels/layer_norm/layer_norm.h"
 #include "gantry/kernels/rms_norm/rms_norm.h"
@@ -8,7 +8,7 @@
 namespace gantry::layers {
 
 RmsNormImpl::RmsNormImpl(std::int64_t size, double eps) : eps_(eps) {
-  weight = register_parameter("weight", torch::empty({size}));
+  weight = register_parameter("weight", at::empty({size}));
 }
 
 at::Tensor RmsNormImpl::forward(const at::Tensor& x) const { return kernels::rms_norm(x, weight, eps_); }
@@ -18,8 +18,8 @@ std::pair<at::Tensor, at::Tensor> RmsNormImpl::add_forward(const at::Tensor& x, 
 }
 
 LayerNormImpl::LayerNormImpl(std::int64_t size, double eps) : eps_(eps) {
-  weight = register_parameter("weight", torch::empty({size}));
-  bias = register_parameter("bias", torch::empty({size}));
+  weight = register_parameter("weight", at::empty({size}));
+  bias = register_parameter("bias", at::empty({size}));
 }
 
 at::Tensor LayerNormImpl::forward(const at::Tensor& x) const { return kernels::layer_norm(x, weight, bias, eps_); }

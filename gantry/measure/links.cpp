@@ -1,6 +1,7 @@
 #include "gantry/measure/links.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <torch/cuda.h>
 
 #include <algorithm>
 #include <cstring>

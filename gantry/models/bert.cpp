@@ -1,6 +1,6 @@
 #include "gantry/models/bert.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include "gantry/base/check.h"
 #include "gantry/models/activation.h"
@@ -22,8 +22,8 @@ BertLayerImpl::BertLayerImpl(const spec::ModelConfig& c)
   auto attention_output = folder(*attention, "output");
   attention_dense_ = attention_output->register_module("dense", layers::Linear(c.hidden_size, c.hidden_size, true));
   attention_norm_ = attention_output->register_module("LayerNorm", layers::LayerNorm(c.hidden_size, c.norm_eps));
-  intermediate_ = folder(*this, "intermediate")
-                      ->register_module("dense", layers::Linear(c.hidden_size, c.intermediate_size, true));
+  intermediate_ =
+      folder(*this, "intermediate")->register_module("dense", layers::Linear(c.hidden_size, c.intermediate_size, true));
   auto output = folder(*this, "output");
   output_ = output->register_module("dense", layers::Linear(c.intermediate_size, c.hidden_size, true));
   output_norm_ = output->register_module("LayerNorm", layers::LayerNorm(c.hidden_size, c.norm_eps));
@@ -68,7 +68,7 @@ void Bert::build_head(const spec::ModelConfig& config) {
   head_dense_ = transform->register_module("dense", layers::Linear(size, size, true));
   head_norm_ =
       transform->register_module(roberta ? "layer_norm" : "LayerNorm", layers::LayerNorm(size, config.norm_eps));
-  head_bias_ = head->register_parameter("bias", torch::empty({config.vocab_size}));
+  head_bias_ = head->register_parameter("bias", at::empty({config.vocab_size}));
   if (!config.tied_embeddings) {
     decoder_ = head->register_module("decoder", layers::Linear(size, config.vocab_size, false));
   }

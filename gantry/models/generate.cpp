@@ -1,6 +1,6 @@
 #include "gantry/models/generate.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 
@@ -97,12 +97,13 @@ Generation generate(LanguageModel& model, const text::Tokenizer& tokenizer, cons
     text += piece;
     return piece.empty() || !on_text || on_text(piece);
   };
-  Generation result = Decoder(model, prompt, options, tokenizer.vocab_size()).run([&](std::int32_t token) -> std::string {
-    const bool end = contains(ends, token) && !options.ignore_eos;
-    const bool go_on = show(filter.push(detokenizer.push(token)));
-    if (end || filter.stopped()) return "stop";
-    return go_on ? "" : "interrupted";
-  });
+  Generation result =
+      Decoder(model, prompt, options, tokenizer.vocab_size()).run([&](std::int32_t token) -> std::string {
+        const bool end = contains(ends, token) && !options.ignore_eos;
+        const bool go_on = show(filter.push(detokenizer.push(token)));
+        if (end || filter.stopped()) return "stop";
+        return go_on ? "" : "interrupted";
+      });
   if (!filter.stopped()) {
     show(filter.push(detokenizer.flush()));
     if (!filter.stopped()) show(filter.flush());
@@ -111,8 +112,7 @@ Generation generate(LanguageModel& model, const text::Tokenizer& tokenizer, cons
   return result;
 }
 
-Generation generate_ids(LanguageModel& model, const std::vector<std::int32_t>& prompt,
-                        const GenerateOptions& options) {
+Generation generate_ids(LanguageModel& model, const std::vector<std::int32_t>& prompt, const GenerateOptions& options) {
   const auto& ends = model.config().eos_token_ids;
   return Decoder(model, prompt, options, model.config().vocab_size).run([&](std::int32_t token) -> std::string {
     return contains(ends, token) && !options.ignore_eos ? "stop" : "";

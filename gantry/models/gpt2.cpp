@@ -1,6 +1,6 @@
 #include "gantry/models/gpt2.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include "gantry/base/check.h"
 #include "gantry/models/activation.h"

@@ -1,6 +1,6 @@
 #include "gantry/models/language_model.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 
@@ -19,8 +19,7 @@ at::Tensor LanguageModel::logits(const at::Tensor& hidden) const {
 }
 
 at::Tensor LanguageModel::loss(const ModelInputs& inputs, const at::Tensor& labels, double normalizer) {
-  return kernels::linear_cross_entropy(hidden(inputs), head_weight(), head_bias(), labels,
-                                       {.normalizer = normalizer});
+  return kernels::linear_cross_entropy(hidden(inputs), head_weight(), head_bias(), labels, {.normalizer = normalizer});
 }
 
 std::unique_ptr<layers::KvCache> LanguageModel::make_cache(std::int64_t batch, std::int64_t capacity) const {
@@ -67,9 +66,9 @@ void initialize_parameters(LanguageModel& model, std::uint64_t seed) {
   for (const spec::TensorSpec& tensor : spec::tensor_table(config)) {
     at::Tensor& parameter = parameters.at(tensor.name);
     if (tensor.shape.size() == 2) {
-      const bool residual = config.is_decoder() && (tensor.name.ends_with("o_proj.weight") ||
-                                                    tensor.name.ends_with("down_proj.weight") ||
-                                                    tensor.name.ends_with("c_proj.weight"));
+      const bool residual =
+          config.is_decoder() && (tensor.name.ends_with("o_proj.weight") || tensor.name.ends_with("down_proj.weight") ||
+                                  tensor.name.ends_with("c_proj.weight"));
       const double deviation = config.initializer_range * (residual ? residual_scale : 1.0);
       // Drawn in fp32 whatever the parameter's type is, so that a seed means one model.
       parameter.copy_(at::normal(0.0, deviation, parameter.sizes(), generator));

@@ -1,6 +1,6 @@
 #include "gantry/models/llama.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 
@@ -27,8 +27,8 @@ LlamaLayerImpl::LlamaLayerImpl(const spec::ModelConfig& c) {
   input_layernorm = register_module("input_layernorm", layers::RmsNorm(c.hidden_size, c.norm_eps));
   self_attn = register_module("self_attn", LlamaAttention(c));
   post_attention_layernorm = register_module("post_attention_layernorm", layers::RmsNorm(c.hidden_size, c.norm_eps));
-  mlp = register_module("mlp",
-                        layers::GatedMlp(c.hidden_size, c.intermediate_size, c.mlp_bias, to_layer(c.activation)));
+  mlp =
+      register_module("mlp", layers::GatedMlp(c.hidden_size, c.intermediate_size, c.mlp_bias, to_layer(c.activation)));
 }
 
 Llama::Llama(const spec::ModelConfig& config) : LanguageModel(config) {
@@ -62,9 +62,9 @@ at::Tensor Llama::hidden(const ModelInputs& inputs) {
   context.row_starts = inputs.row_starts;
   context.key_mask = inputs.key_mask;
   context.cache = inputs.cache;
-  context.rope = rope(inputs.positions.defined()
-                          ? inputs.positions.max().item<std::int64_t>() + 1
-                          : inputs.ids.size(1) + (inputs.cache != nullptr ? inputs.cache->length() : 0));
+  context.rope =
+      rope(inputs.positions.defined() ? inputs.positions.max().item<std::int64_t>() + 1
+                                      : inputs.ids.size(1) + (inputs.cache != nullptr ? inputs.cache->length() : 0));
   // `stream` is the residual stream; `update` is what the last block computed and has not added to it yet, so that each
   // addition is fused with the norm that follows.
   at::Tensor stream = embed_tokens_->forward(inputs.ids);

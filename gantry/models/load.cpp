@@ -1,6 +1,6 @@
 #include "gantry/models/load.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include "gantry/base/check.h"
 #include "gantry/base/file.h"

@@ -1,6 +1,6 @@
 #include "gantry/models/perplexity.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cmath>

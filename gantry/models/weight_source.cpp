@@ -1,7 +1,7 @@
 #include "gantry/models/weight_source.h"
 
+#include <ATen/ATen.h>
 #include <fmt/ranges.h>
-#include <torch/torch.h>
 
 #include <set>
 

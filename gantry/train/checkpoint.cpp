@@ -1,6 +1,6 @@
 #include "gantry/train/checkpoint.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <charconv>

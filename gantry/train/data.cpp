@@ -1,6 +1,6 @@
 #include "gantry/train/data.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 
@@ -48,8 +48,11 @@ std::optional<std::int32_t> mask_token(const text::Tokenizer& tokenizer) {
 struct TrainData::State {
   State(const TrainOptions& train_options, const text::Tokenizer& tokenizer, const spec::ModelConfig& model_config,
         const std::filesystem::path& cache)
-      : options(train_options), config(model_config), dataset_options(make_options(train_options)),
-        dataset(build(tokenizer, cache)), mask_id(mask_token(tokenizer)) {
+      : options(train_options),
+        config(model_config),
+        dataset_options(make_options(train_options)),
+        dataset(build(tokenizer, cache)),
+        mask_id(mask_token(tokenizer)) {
     GANTRY_CHECK(config.is_decoder() || mask_id, "this tokeniser has no [MASK] or <mask> token to train {} with",
                  config.model_type);
     reader.emplace(dataset, dataset_options, text::ReaderOptions{.batch_rows = options.batch});
@@ -135,17 +138,16 @@ std::vector<TrainBatch> TrainData::validation(std::int64_t count) const {
 
 std::string TrainData::description() const {
   const auto& d = state_->dataset;
-  const auto held_out = state_->options.validation_fraction > 0
-                            ? d.range(text::Split::kValidation, state_->dataset_options).tokens()
-                            : 0;
+  const auto held_out =
+      state_->options.validation_fraction > 0 ? d.range(text::Split::kValidation, state_->dataset_options).tokens() : 0;
   return fmt::format("data: {} tokens in {} documents, {} held out; an epoch is {} steps{}", d.token_count(),
                      d.document_count(), held_out,
                      state_->reader->steps_per_epoch() / static_cast<std::uint64_t>(state_->options.accumulation),
                      d.from_cache() ? " (tokens from an earlier run)" : "");
 }
 
-void mask_tokens(at::Tensor& ids, at::Tensor& labels, std::int32_t mask_id, std::int64_t vocab_size,
-                 std::uint64_t seed, std::uint64_t draw) {
+void mask_tokens(at::Tensor& ids, at::Tensor& labels, std::int32_t mask_id, std::int64_t vocab_size, std::uint64_t seed,
+                 std::uint64_t draw) {
   labels = at::full_like(ids, -100);
   auto* id = ids.data_ptr<std::int64_t>();
   auto* label = labels.data_ptr<std::int64_t>();

@@ -1,6 +1,6 @@
 #include "gantry/train/flat_parameters.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include "gantry/base/check.h"
 #include "gantry/kernels/adamw/adamw.h"

@@ -1,6 +1,6 @@
 #include "gantry/train/lora.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <set>
 
@@ -34,7 +34,7 @@ std::vector<std::pair<std::string, layers::LinearImpl*>> block_projections(model
 
 std::vector<NamedParameter> attach_lora(models::LanguageModel& model, const LoraOptions& options, std::uint64_t seed) {
   for (auto& parameter : model.parameters()) parameter.set_requires_grad(false);
-  torch::manual_seed(seed);
+  at::manual_seed(seed);
   std::vector<NamedParameter> result;
   for (auto& [path, linear] : block_projections(model)) {
     linear->add_lora(options.rank, options.alpha);

@@ -1,6 +1,6 @@
 #include "gantry/train/step.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <cmath>
 
@@ -31,10 +31,11 @@ StepRunner::StepRunner(models::LanguageModel& model, const TrainOptions& options
                 .final_ratio = options.final_ratio} {
   const at::ScalarType dtype = tensor::parse_dtype(options.dtype);
   // One micro-batch: the product that makes a bf16 gradient rounds to bf16 anyway. Several: they add up in fp32.
-  const at::ScalarType gradient_dtype = dtype == at::kBFloat16 && options.accumulation == 1 ? at::kBFloat16 : at::kFloat;
-  auto trained = options.lora_rank > 0 ? attach_lora(model, {.rank = options.lora_rank, .alpha = options.lora_alpha},
-                                                     options.seed)
-                                       : all_parameters(model);
+  const at::ScalarType gradient_dtype =
+      dtype == at::kBFloat16 && options.accumulation == 1 ? at::kBFloat16 : at::kFloat;
+  auto trained = options.lora_rank > 0
+                     ? attach_lora(model, {.rank = options.lora_rank, .alpha = options.lora_alpha}, options.seed)
+                     : all_parameters(model);
   parameters_ = std::make_unique<FlatParameters>(std::move(trained), dtype, gradient_dtype);
   optimizer_ = std::make_unique<FlatAdamw>(*parameters_, AdamwOptions{.beta1 = options.beta1,
                                                                       .beta2 = options.beta2,

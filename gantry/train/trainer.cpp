@@ -1,6 +1,7 @@
 #include "gantry/train/trainer.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cmath>
@@ -31,10 +32,10 @@ namespace fs = std::filesystem;
 
 // Options that a resumed run must share with the one it goes on from: they decide what every step computes.
 constexpr const char* kFixedOptions[] = {
-    "data",        "batch",        "sequence_length", "accumulation",  "text_field", "validation_fraction",
-    "mask_documents", "seed",      "dtype",           "from_scratch",  "lora_rank",  "lora_alpha",
-    "learning_rate", "schedule",   "warmup_steps",    "final_ratio",   "weight_decay", "beta1",
-    "beta2",       "eps",          "clip_norm",       "steps"};
+    "data",           "batch",    "sequence_length", "accumulation", "text_field",   "validation_fraction",
+    "mask_documents", "seed",     "dtype",           "from_scratch", "lora_rank",    "lora_alpha",
+    "learning_rate",  "schedule", "warmup_steps",    "final_ratio",  "weight_decay", "beta1",
+    "beta2",          "eps",      "clip_norm",       "steps"};
 
 class Run {
  public:
@@ -100,7 +101,7 @@ class Run {
     GANTRY_CHECK(options_.sequence_length <= model_->config().max_positions,
                  "--sequence-length is {}, the model has {} positions", options_.sequence_length,
                  model_->config().max_positions);
-    torch::manual_seed(options_.seed);
+    at::manual_seed(options_.seed);
     step_runner_ = std::make_unique<StepRunner>(*model_, options_);
     model_->train();
   }
@@ -137,9 +138,8 @@ class Run {
     record["parameters"] = spec::parameter_count(model_->config());
     record["trained_parameters"] = step_runner_->parameters().size();
     record["options"] = base::options_to_json(options_);
-    record["machine"] = {{"cpu", base::cpu_name()},
-                         {"threads", at::get_num_threads()},
-                         {"memory_bytes", base::total_memory_bytes()}};
+    record["machine"] = {
+        {"cpu", base::cpu_name()}, {"threads", at::get_num_threads()}, {"memory_bytes", base::total_memory_bytes()}};
     record["version"] = version_;
     metrics_->write(record);
   }
@@ -178,11 +178,12 @@ class Run {
     record["step"] = step_;
     record["reason"] = "diverged";
     metrics_->write(record);
-    base::fail("step {}: the loss is {} and the gradient norm {}; training diverged and the step was not applied. {}. "
-               "Lower --learning-rate, raise --warmup-steps, or use --dtype fp32",
-               step_ + 1, report.loss, report.gradient_norm,
-               checkpoints.empty() ? "No checkpoint was written yet"
-                                   : "The newest checkpoint is " + checkpoints.front().second.string());
+    base::fail(
+        "step {}: the loss is {} and the gradient norm {}; training diverged and the step was not applied. {}. "
+        "Lower --learning-rate, raise --warmup-steps, or use --dtype fp32",
+        step_ + 1, report.loss, report.gradient_norm,
+        checkpoints.empty() ? "No checkpoint was written yet"
+                            : "The newest checkpoint is " + checkpoints.front().second.string());
   }
 
   double validate_now() {
@@ -219,9 +220,9 @@ class Run {
     state["options"] = base::options_to_json(options_);
     state["threads"] = at::get_num_threads();
     state["version"] = version_;
-    const fs::path path = write_checkpoint(out_, step_, options_.keep_checkpoints, step_runner_->parameters(),
-                                           step_runner_->optimizer(), state,
-                                           [&](const fs::path& dir) { write_model(dir); });
+    const fs::path path =
+        write_checkpoint(out_, step_, options_.keep_checkpoints, step_runner_->parameters(), step_runner_->optimizer(),
+                         state, [&](const fs::path& dir) { write_model(dir); });
     base::OrderedJson record;
     record["event"] = "checkpoint";
     record["step"] = step_;

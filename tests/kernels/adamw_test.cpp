@@ -1,6 +1,8 @@
 // The optimiser against torch's AdamW, under every instruction set.
 #include "gantry/kernels/adamw/adamw.h"
 
+#include <torch/optim/adamw.h>
+
 #include <cstdlib>
 
 #include "gantry/base/isa.h"

@@ -1,8 +1,11 @@
 #pragma once
 // Helpers of the operators' tests: seeded inputs, and comparison of values and gradients with the same operator in
 // fp64.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <functional>
 #include <string>

@@ -1,7 +1,7 @@
 #pragma once
 // Golden inputs and outputs of other implementations, in ../shared/data/llm.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <filesystem>
 #include <fstream>
@@ -22,9 +22,9 @@ inline std::optional<std::filesystem::path> golden_dir() {
   return *data / "llm";
 }
 
-#define GANTRY_GOLDEN_DIR(name)                                                                             \
-  const auto name##_found = ::gantry::models::testing::golden_dir();                                       \
-  if (!name##_found) GTEST_SKIP() << "no golden data: ../shared/data/llm is absent (set GANTRY_DATA)";     \
+#define GANTRY_GOLDEN_DIR(name)                                                                        \
+  const auto name##_found = ::gantry::models::testing::golden_dir();                                   \
+  if (!name##_found) GTEST_SKIP() << "no golden data: ../shared/data/llm is absent (set GANTRY_DATA)"; \
   const std::filesystem::path name = *name##_found
 
 /// GANTRY_SMOLLM2_GGUF, or where `make model` puts it.
@@ -37,8 +37,8 @@ inline std::optional<std::filesystem::path> smollm2_gguf() {
   return path;
 }
 
-#define GANTRY_SMOLLM2(name)                                                                   \
-  const auto name##_found = ::gantry::models::testing::smollm2_gguf();                        \
+#define GANTRY_SMOLLM2(name)                                                                         \
+  const auto name##_found = ::gantry::models::testing::smollm2_gguf();                               \
   if (!name##_found) GTEST_SKIP() << "no SmolLM2 file: run `make model` or set GANTRY_SMOLLM2_GGUF"; \
   const std::filesystem::path name = *name##_found
 

@@ -1,8 +1,8 @@
 // What load_model and perplexity refuse, and how they say it.
 #include "gantry/models/load.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <limits>
 #include <map>

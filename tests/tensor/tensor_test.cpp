@@ -1,6 +1,6 @@
 // Element types, tensors over mapped bytes, and gradient slots.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include "gantry/base/check.h"
 #include "gantry/tensor/dtype.h"

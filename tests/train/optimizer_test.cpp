@@ -1,8 +1,10 @@
 // Schedules, flat buffers and the optimiser against libtorch's own AdamW and against transformers' training losses.
 #include "gantry/train/optimizer.h"
 
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
+#include <torch/nn/utils/clip_grad.h>
+#include <torch/optim/adamw.h>
 
 #include <cmath>
 #include <limits>

@@ -1,6 +1,6 @@
 // Checkpoint folders and metrics.jsonl.
+#include <ATen/ATen.h>
 #include <gtest/gtest.h>
-#include <torch/torch.h>
 
 #include <cmath>
 #include <filesystem>
@@ -67,7 +67,7 @@ TEST_F(Records, OlderCheckpointsGoOnlyAfterANewOneIsComplete) {
 }
 
 TEST_F(Records, ACheckpointRestoresEveryStateAndTheGenerator) {
-  torch::manual_seed(5);
+  at::manual_seed(5);
   flat_.gradients().fill_(0.25F);
   optimizer_.step(0.1);
   write(1, 1);
@@ -110,7 +110,7 @@ TEST_F(Records, ACheckpointWithoutTheTrainedWeightsIsNotKept) {
 }
 
 TEST_F(Records, AnOlderCheckpointWithFlatValuesStillResumes) {
-  torch::manual_seed(5);
+  at::manual_seed(5);
   write(1, 1);
   const fs::path dir = dir_ / "checkpoint-1";
   fs::remove(dir / "model.safetensors");

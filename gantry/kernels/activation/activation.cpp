@@ -1,6 +1,7 @@
 #include "gantry/kernels/activation/activation.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "gantry/kernels/activation/activation_dispatch.h"
 #include "gantry/kernels/common.h"

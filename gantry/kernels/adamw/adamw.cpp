@@ -1,6 +1,7 @@
 #include "gantry/kernels/adamw/adamw.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <cmath>
 #include <numeric>

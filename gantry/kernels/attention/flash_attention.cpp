@@ -1,5 +1,7 @@
 // The operators on separate queries, keys and values.
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "gantry/kernels/attention/attention_internal.h"
 #include "gantry/kernels/common.h"

@@ -1,5 +1,7 @@
 // The tiled kernels on tensors: shapes, views, scratch and threads.
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <cmath>

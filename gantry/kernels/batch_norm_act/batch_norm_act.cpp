@@ -1,6 +1,7 @@
 #include "gantry/kernels/batch_norm_act/batch_norm_act.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <array>
 #include <optional>

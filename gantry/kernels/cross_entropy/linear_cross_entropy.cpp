@@ -1,6 +1,8 @@
 #include "gantry/kernels/cross_entropy/linear_cross_entropy.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "gantry/kernels/common.h"
 #include "gantry/kernels/cross_entropy/cross_entropy_raw.h"

@@ -1,7 +1,9 @@
 #include "gantry/kernels/dropout/dropout.h"
 
+#include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
-#include <torch/torch.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <mutex>
 #include <optional>

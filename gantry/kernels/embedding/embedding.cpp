@@ -1,6 +1,7 @@
 #include "gantry/kernels/embedding/embedding.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "gantry/base/check.h"
 #include "gantry/tensor/gradient_sink.h"

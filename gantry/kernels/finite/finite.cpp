@@ -1,6 +1,7 @@
 #include "gantry/kernels/finite/finite.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <atomic>
 

@@ -1,6 +1,7 @@
 #include "gantry/kernels/gemm/gemm.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <memory>

@@ -1,5 +1,5 @@
 // The columns that are not inverted, and the operators as compositions of ATen.
-#include <torch/torch.h>
+#include <ATen/ATen.h>
 
 #include <algorithm>
 #include <cmath>

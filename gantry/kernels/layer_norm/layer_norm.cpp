@@ -1,6 +1,8 @@
 #include "gantry/kernels/layer_norm/layer_norm.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <initializer_list>
@@ -78,8 +80,8 @@ at::Tensor deliver_if(bool needed, const at::Tensor& parameter, const at::Tensor
 }
 
 struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& bias, double eps) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                            double eps) {
     const at::Tensor input = x.contiguous();
     const Forward result = run_forward(input, {}, weight, bias, eps);
     ctx->save_for_backward({input, result.mean, result.rstd, weight, bias});
@@ -89,8 +91,10 @@ struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
     const auto saved = ctx->get_saved_variables();
     const Backward result = run_backward(gradients[0].contiguous(), saved, {});
-    return {result.dx, deliver_if(ctx->needs_input_grad(1), saved[3], result.dweight),
-            deliver_if(ctx->needs_input_grad(2), saved[4], result.dbias), {}};
+    return {result.dx,
+            deliver_if(ctx->needs_input_grad(1), saved[3], result.dweight),
+            deliver_if(ctx->needs_input_grad(2), saved[4], result.dbias),
+            {}};
   }
 };
 
@@ -108,8 +112,11 @@ struct AddLayerNormFunction : torch::autograd::Function<AddLayerNormFunction> {
     if (!gradients[1].defined()) return {gradients[0], gradients[0], {}, {}, {}};
     const at::Tensor dsum = gradients[0].defined() ? gradients[0].contiguous() : at::Tensor();
     const Backward result = run_backward(gradients[1].contiguous(), saved, dsum);
-    return {result.dx, result.dx, deliver_if(ctx->needs_input_grad(2), saved[3], result.dweight),
-            deliver_if(ctx->needs_input_grad(3), saved[4], result.dbias), {}};
+    return {result.dx,
+            result.dx,
+            deliver_if(ctx->needs_input_grad(2), saved[3], result.dweight),
+            deliver_if(ctx->needs_input_grad(3), saved[4], result.dbias),
+            {}};
   }
 };
 

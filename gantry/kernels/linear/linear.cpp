@@ -1,6 +1,8 @@
 #include "gantry/kernels/linear/linear.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 
@@ -209,8 +211,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     return result;
   }
 
-  static at::Tensor input_gradient(const at::Tensor& dy2, const std::vector<at::Tensor>& weights,
-                                   WeightLayout layout) {
+  static at::Tensor input_gradient(const at::Tensor& dy2, const std::vector<at::Tensor>& weights, WeightLayout layout) {
     if (layout == WeightLayout::kInOut) return matrix_product(dy2, weights[0].t());
     if (weights.size() == 1) return matrix_product(dy2, weights[0]);
     if (const at::Tensor joint = view_adjacent(weights); joint.defined()) return matrix_product(dy2, joint);

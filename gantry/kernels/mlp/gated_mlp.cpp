@@ -1,4 +1,6 @@
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "gantry/kernels/activation/activation.h"
 #include "gantry/kernels/activation/activation_dispatch.h"

@@ -1,6 +1,7 @@
 #include "gantry/kernels/mlp/mlp.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "gantry/kernels/activation/activation.h"
 #include "gantry/kernels/activation/activation_dispatch.h"

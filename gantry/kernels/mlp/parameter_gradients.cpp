@@ -1,7 +1,7 @@
 #include "gantry/kernels/mlp/parameter_gradients.h"
 
+#include <ATen/ATen.h>
 #include <torch/csrc/autograd/graph_task.h>
-#include <torch/torch.h>
 
 namespace gantry::kernels {
 

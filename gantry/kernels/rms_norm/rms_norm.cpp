@@ -1,6 +1,8 @@
 #include "gantry/kernels/rms_norm/rms_norm.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <initializer_list>

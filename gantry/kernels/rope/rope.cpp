@@ -1,6 +1,7 @@
 #include "gantry/kernels/rope/rope.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include "gantry/kernels/common.h"
 #include "gantry/kernels/rope/rope_raw.h"
@@ -8,8 +9,8 @@
 namespace gantry::kernels {
 namespace {
 
-void rope_reference_(const at::Tensor& x, const at::Tensor& positions, const at::Tensor& cosine,
-                     const at::Tensor& sine, bool inverse) {
+void rope_reference_(const at::Tensor& x, const at::Tensor& positions, const at::Tensor& cosine, const at::Tensor& sine,
+                     bool inverse) {
   const at::Tensor c = cosine.index_select(0, positions).unsqueeze(1);
   const at::Tensor s = sine.index_select(0, positions).unsqueeze(1) * (inverse ? -1.0 : 1.0);
   const auto halves = x.to(at::promote_types(x.scalar_type(), at::kFloat)).chunk(2, -1);
@@ -34,7 +35,8 @@ void rope_(const at::Tensor& x, const at::Tensor& positions, const at::Tensor& c
   if (!has_raw_kernel(x)) return rope_reference_(x, positions, cosine, sine, inverse);
   if (positions.numel() == 0) return;
   const at::Tensor index = positions.contiguous();
-  // A plain loop: this runs for every layer of every decoded token, where two ATen reductions would cost more than the rest.
+  // A plain loop: this runs for every layer of every decoded token, where two ATen reductions would cost more than the
+  // rest.
   for (std::int64_t i = 0; i < index.numel(); ++i) {
     const std::int64_t position = raw_const<std::int64_t>(index)[i];
     GANTRY_CHECK(position >= 0 && position < cosine.size(0),

@@ -1,6 +1,7 @@
 #include "gantry/kernels/stream/stream.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <numeric>
 #include <vector>
@@ -19,8 +20,8 @@ double stream_sum(const at::Tensor& x) {
   const auto kernel = GANTRY_ISA_SELECT(stream_sum);
   at::parallel_for(0, parts, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      partial[static_cast<std::size_t>(i)] = static_cast<double>(
-          kernel(raw_const<float>(x), x.numel() * i / parts, x.numel() * (i + 1) / parts));
+      partial[static_cast<std::size_t>(i)] =
+          static_cast<double>(kernel(raw_const<float>(x), x.numel() * i / parts, x.numel() * (i + 1) / parts));
     }
   });
   return std::accumulate(partial.begin(), partial.end(), 0.0);

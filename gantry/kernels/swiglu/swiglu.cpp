@@ -1,6 +1,8 @@
 #include "gantry/kernels/swiglu/swiglu.h"
 
-#include <torch/torch.h>
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <torch/csrc/autograd/custom_function.h>
 
 #include "gantry/kernels/common.h"
 #include "gantry/kernels/swiglu/swiglu_raw.h"
