@@ -9,6 +9,7 @@
 #include "gantry/kernels/common.h"
 #include "gantry/kernels/gemm/gemm.h"
 #include "gantry/kernels/linear/linear_raw.h"
+#include "gantry/kernels/once_differentiable.h"
 #include "gantry/tensor/gradient_sink.h"
 
 namespace gantry::kernels {
@@ -171,44 +172,61 @@ at::Tensor bias_gradient(const at::Tensor& bias, const at::Tensor& dy) {
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
   // Tensor lists, not vectors: autograd's argument scan sees only those as inputs.
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, at::TensorList weights, at::TensorList biases,
-                            std::int64_t layout) {
+                            std::int64_t layout, std::int64_t keep) {
     const at::Tensor x2 = x.reshape({-1, x.size(-1)});
     at::Tensor y = fused_product(x2, weights.vec(), biases.vec(), static_cast<WeightLayout>(layout));
-    tensor_list saved{x2};
+    tensor_list saved{x2, at::Tensor()};
+    if (static_cast<KeepInput>(keep) == KeepInput::kInt8) saved = packed_input(x2, weights);
     saved.insert(saved.end(), weights.begin(), weights.end());
     saved.insert(saved.end(), biases.begin(), biases.end());
     ctx->save_for_backward(std::move(saved));
     ctx->saved_data["weights"] = static_cast<std::int64_t>(weights.size());
     ctx->saved_data["layout"] = layout;
+    ctx->saved_data["keep"] = keep;
     auto shape = x.sizes().vec();
     shape.back() = y.size(1);
     return at::_unsafe_view(y, shape);  // no view to autograd, so that the next operator may work in place
   }
 
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
+    if (static_cast<KeepInput>(ctx->saved_data["keep"].toInt()) == KeepInput::kTensor)
+      return differentiate(ctx, gradients);
+    return first_order("linear_int8_input", [&] { return differentiate(ctx, gradients); });
+  }
+
+  static tensor_list differentiate(AutogradContext* ctx, const tensor_list& gradients) {
     const auto saved = ctx->get_saved_variables();
     const auto count = static_cast<std::size_t>(ctx->saved_data["weights"].toInt());
     const auto layout = static_cast<WeightLayout>(ctx->saved_data["layout"].toInt());
-    const std::vector<at::Tensor> weights(saved.begin() + 1, saved.begin() + 1 + count);
-    const std::vector<at::Tensor> biases(saved.begin() + 1 + count, saved.end());
+    const std::vector<at::Tensor> weights(saved.begin() + 2, saved.begin() + 2 + count);
+    const std::vector<at::Tensor> biases(saved.begin() + 2 + count, saved.end());
     const at::Tensor dy2 = gradients[0].reshape({-1, gradients[0].size(-1)});
+    const std::int64_t in = weights[0].size(layout == WeightLayout::kOutIn ? 1 : 0);
     std::vector<bool> needed;
     for (std::size_t i = 0; i < count; ++i) needed.push_back(ctx->needs_input_grad(1 + i));
     tensor_list result{at::Tensor()};
     if (ctx->needs_input_grad(0)) {
       auto shape = gradients[0].sizes().vec();
-      shape.back() = saved[0].size(1);
+      shape.back() = in;
       result[0] = input_gradient(dy2, weights, layout).view(shape);
     }
-    for (auto& gradient : WeightGradients(saved[0], dy2, layout).weights(weights, needed)) result.push_back(gradient);
+    at::Tensor x2 = saved[0];
+    if (saved[1].defined()) x2 = unstash({saved[0], saved[1], {dy2.size(0), in}, dy2.scalar_type()});
+    for (auto& gradient : WeightGradients(x2, dy2, layout).weights(weights, needed)) result.push_back(gradient);
     std::int64_t first = 0;
     for (std::size_t i = 0; i < biases.size(); ++i) {
       const at::Tensor part = dy2.narrow(1, first, biases[i].size(0));
       result.push_back(ctx->needs_input_grad(1 + count + i) ? bias_gradient(biases[i], part) : at::Tensor());
       first += biases[i].size(0);
     }
-    result.emplace_back();
+    result.resize(result.size() + 2);
     return result;
+  }
+
+  static tensor_list packed_input(const at::Tensor& x2, at::TensorList weights) {
+    if (std::none_of(weights.begin(), weights.end(), requires_grad)) return tensor_list(2);
+    const Stashed packed = stash(x2);
+    return {packed.values, packed.scales};
   }
 
   static at::Tensor input_gradient(const at::Tensor& dy2, const std::vector<at::Tensor>& weights, WeightLayout layout) {
@@ -245,11 +263,16 @@ void check_inputs(const at::Tensor& x, const std::vector<at::Tensor>& weights, c
   }
 }
 
+std::vector<at::Tensor> one_or_none(const at::Tensor& bias) {
+  return bias.defined() ? std::vector{bias} : std::vector<at::Tensor>{};
+}
+
 at::Tensor apply(const at::Tensor& x, const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& biases,
-                 WeightLayout layout) {
+                 WeightLayout layout, KeepInput keep) {
   check_inputs(x, weights, biases, layout);
   if (any_requires_grad(x, weights, biases)) {
-    return LinearFunction::apply(x, at::TensorList(weights), at::TensorList(biases), static_cast<std::int64_t>(layout));
+    return LinearFunction::apply(x, at::TensorList(weights), at::TensorList(biases), static_cast<std::int64_t>(layout),
+                                 static_cast<std::int64_t>(keep));
   }
   if (layout == WeightLayout::kOutIn && small_applies(x, weights, biases)) return small(x, weights, biases);
   const at::Tensor y = fused_product(x.reshape({-1, x.size(-1)}), weights, biases, layout);
@@ -278,13 +301,24 @@ at::Tensor view_adjacent(const std::vector<at::Tensor>& parts) {
 }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, WeightLayout layout) {
-  return apply(x, {weight}, bias.defined() ? std::vector{bias} : std::vector<at::Tensor>{}, layout);
+  return apply(x, {weight}, one_or_none(bias), layout, KeepInput::kTensor);
 }
 
 at::Tensor fused_linear(const at::Tensor& x, const std::vector<at::Tensor>& weights,
                         const std::vector<at::Tensor>& biases) {
   GANTRY_CHECK(!weights.empty(), "fused_linear: no weights given");
-  return apply(x, weights, biases, WeightLayout::kOutIn);
+  return apply(x, weights, biases, WeightLayout::kOutIn, KeepInput::kTensor);
+}
+
+at::Tensor linear_int8_input(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                             WeightLayout layout) {
+  return apply(x, {weight}, one_or_none(bias), layout, KeepInput::kInt8);
+}
+
+at::Tensor fused_linear_int8_input(const at::Tensor& x, const std::vector<at::Tensor>& weights,
+                                   const std::vector<at::Tensor>& biases) {
+  GANTRY_CHECK(!weights.empty(), "fused_linear_int8_input: no weights given");
+  return apply(x, weights, biases, WeightLayout::kOutIn, KeepInput::kInt8);
 }
 
 }  // namespace gantry::kernels

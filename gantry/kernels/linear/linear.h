@@ -4,6 +4,8 @@
 
 #include <vector>
 
+#include "gantry/kernels/stash/stash.h"
+
 namespace gantry::kernels {
 
 enum class WeightLayout {
@@ -17,10 +19,18 @@ enum class WeightLayout {
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {},
                   WeightLayout layout = WeightLayout::kOutIn);
 
-/// The outputs of several [out_i, in] weights side by side: [..., sum of out_i]. Weights that lie one behind the other in
-/// memory (as tensor-table order lays them out) take one matrix product. `biases` is empty or one per weight.
+/// The outputs of several [out_i, in] weights side by side: [..., sum of out_i]. Weights that lie one behind the other
+/// in memory (as tensor-table order lays them out) take one matrix product. `biases` is empty or one per weight.
 at::Tensor fused_linear(const at::Tensor& x, const std::vector<at::Tensor>& weights,
                         const std::vector<at::Tensor>& biases = {});
+
+/// linear() and fused_linear() that keep x for the weight gradients in int8: stashed_bytes(x.numel()), nothing where no
+/// weight wants a gradient. Values, input and bias gradients are the same, weight gradients those of unstash(stash(x)).
+/// Differentiable once.
+at::Tensor linear_int8_input(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {},
+                             WeightLayout layout = WeightLayout::kOutIn);
+at::Tensor fused_linear_int8_input(const at::Tensor& x, const std::vector<at::Tensor>& weights,
+                                   const std::vector<at::Tensor>& biases = {});
 
 /// One view over matrices that are neighbours in one storage along axis 0, else an undefined tensor.
 at::Tensor view_adjacent(const std::vector<at::Tensor>& parts);

@@ -5,9 +5,11 @@
 #include "gantry/kernels/activation/activation.h"
 #include "gantry/kernels/activation/activation_dispatch.h"
 #include "gantry/kernels/mlp/gated_raw.h"
+#include "gantry/kernels/mlp/kept_inputs.h"
 #include "gantry/kernels/mlp/mlp.h"
 #include "gantry/kernels/mlp/parameter_gradients.h"
 #include "gantry/kernels/once_differentiable.h"
+#include "gantry/kernels/segment/segment.h"
 
 namespace gantry::kernels {
 namespace {
@@ -81,53 +83,65 @@ struct GatedMlpFunction : torch::autograd::Function<GatedMlpFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& gate, const at::Tensor& up,
                             const at::Tensor& down, const std::optional<at::Tensor>& given_gate,
                             const std::optional<at::Tensor>& given_up, const std::optional<at::Tensor>& given_down,
-                            std::int64_t kind) {
-    const at::Tensor gate_bias = given_gate.value_or(at::Tensor()), up_bias = given_up.value_or(at::Tensor()),
-                     down_bias = given_down.value_or(at::Tensor());
+                            std::int64_t kind, std::int64_t memory) {
+    const GatedMlpParameters p{gate,
+                               up,
+                               down,
+                               given_gate.value_or(at::Tensor()),
+                               given_up.value_or(at::Tensor()),
+                               given_down.value_or(at::Tensor())};
     const at::Tensor x2 = x.reshape({-1, x.size(-1)});
-    const at::Tensor gate_up = gate_and_up(x2, {gate, up, down, gate_bias, up_bias, down_bias});
-    const at::Tensor out = linear(run_forward(gate_up, static_cast<Activation>(kind)), down, down_bias);
-    ctx->save_for_backward({x2, gate_up, gate, up, down, gate_bias, up_bias, down_bias});
+    at::Tensor gate_up = gate_and_up(x2, p);
+    tensor_list saved =
+        keep_inputs(static_cast<MlpMemory>(memory), x2, gate_up, gate.requires_grad() || up.requires_grad());
+    saved.insert(saved.end(), {gate, up, down, p.gate_bias, p.up_bias, p.down_bias});
+    const at::Tensor z = run_forward(gate_up, static_cast<Activation>(kind));
+    gate_up.reset();
+    const at::Tensor out = linear(z, down, p.down_bias);
+    ctx->save_for_backward(std::move(saved));
     ctx->saved_data["kind"] = kind;
+    ctx->saved_data["memory"] = memory;
     auto shape = x.sizes().vec();
     shape.back() = out.size(1);
     return at::_unsafe_view(out, shape);
   }
 
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
-    tensor_list result;
-    {
-      const at::NoGradGuard no_grad;
-      result = first_order(ctx, gradients[0]);
-    }
-    return once_differentiable("gated_mlp", std::move(result));
+    return first_order("gated_mlp", [&] { return differentiate(ctx, gradients[0]); });
   }
 
-  static tensor_list first_order(AutogradContext* ctx, const at::Tensor& gradient) {
+  static tensor_list differentiate(AutogradContext* ctx, const at::Tensor& gradient) {
     const auto saved = ctx->get_saved_variables();
-    const at::Tensor &x2 = saved[0], &gate_up = saved[1], &gate = saved[2], &up = saved[3], &down = saved[4];
+    const GatedMlpParameters p{saved[4], saved[5], saved[6], saved[7], saved[8], saved[9]};
+    const KeptInputs kept(static_cast<MlpMemory>(ctx->saved_data["memory"].toInt()), at::TensorList(saved).slice(0, 4),
+                          p.gate.scalar_type());
     constexpr auto kLayout = WeightLayout::kOutIn;
     const at::Tensor dout = gradient.reshape({-1, gradient.size(-1)});
-    const at::Tensor dz = input_gradient(down, dout, kLayout);
-    const at::Tensor dgate_up = kept_buffers_are_free() ? gate_up : at::empty_like(gate_up);
+    const std::int64_t rows = dout.size(0), n = p.gate.size(0), in = p.gate.size(1);
+    at::Tensor gate_up = kept.activation_input(rows, 2 * n, [&] { return gate_and_up(saved[0], p); });
+    const at::Tensor dz = input_gradient(p.down, dout, kLayout);
+    const at::Tensor dgate_up = kept.activation_input_is_free() ? gate_up : at::empty_like(gate_up);
     at::Tensor z = run_backward(gate_up, dz, dgate_up, static_cast<Activation>(ctx->saved_data["kind"].toInt()));
-    tensor_list result(8);
-    if (ctx->needs_input_grad(3)) result[3] = weight_gradient(down, z, dout, kLayout);
+    gate_up.reset();
+    tensor_list result(9);
+    if (ctx->needs_input_grad(3)) result[3] = weight_gradient(p.down, z, dout, kLayout);
     z.reset();
-    const std::int64_t n = gate.size(0);
     const at::Tensor dgate = dgate_up.narrow(1, 0, n), dup = dgate_up.narrow(1, n, n);
-    if (ctx->needs_input_grad(1)) result[1] = weight_gradient(gate, x2, dgate, kLayout);
-    if (ctx->needs_input_grad(2)) result[2] = weight_gradient(up, x2, dup, kLayout);
+    if (ctx->needs_input_grad(1) || ctx->needs_input_grad(2)) {
+      const at::Tensor x2 = kept.x2(rows, in);
+      if (ctx->needs_input_grad(1)) result[1] = weight_gradient(p.gate, x2, dgate, kLayout);
+      if (ctx->needs_input_grad(2)) result[2] = weight_gradient(p.up, x2, dup, kLayout);
+    }
     const at::Tensor sides[] = {dgate, dup, dout};
     std::size_t edge = 4;  // absent biases are no edges
     for (std::size_t i = 0; i < 3; ++i) {
-      const at::Tensor& bias = saved[5 + i];
+      const at::Tensor& bias = saved[7 + i];
       if (bias.defined() && ctx->needs_input_grad(edge++)) result[4 + i] = bias_gradient(bias, sides[i]);
     }
     if (ctx->needs_input_grad(0)) {
       auto shape = gradient.sizes().vec();
-      shape.back() = x2.size(1);
-      result[0] = gated_input_gradient(gate, up, dgate_up).view(shape);
+      shape.back() = in;
+      result[0] = gated_input_gradient(p.gate, p.up, dgate_up).view(shape);
     }
     return result;
   }
@@ -144,6 +158,15 @@ void check_inputs(const at::Tensor& x, const GatedMlpParameters& p) {
                "gated_mlp: gate has a bias and up has none, or the other way round; give both or neither");
 }
 
+at::Tensor composition(const at::Tensor& x, const GatedMlpParameters& p, Activation kind, MlpMemory memory) {
+  const auto body = [p, kind](const at::Tensor& in) {
+    const auto parts = gate_and_up(in, p).chunk(2, -1);
+    return linear(activation_reference(parts[0], kind) * parts[1], p.down, p.down_bias);
+  };
+  if (memory == MlpMemory::kActivationInput) return body(x);
+  return rerun_segment(body, x, {p.gate, p.up, p.down, p.gate_bias, p.up_bias, p.down_bias}, kept_by_segment(memory));
+}
+
 bool any_gradient(const at::Tensor& x, const GatedMlpParameters& p) {
   for (const at::Tensor* tensor : {&x, &p.gate, &p.up, &p.down, &p.gate_bias, &p.up_bias, &p.down_bias}) {
     if (tensor->defined() && tensor->requires_grad()) return true;
@@ -153,15 +176,13 @@ bool any_gradient(const at::Tensor& x, const GatedMlpParameters& p) {
 
 }  // namespace
 
-at::Tensor gated_mlp(const at::Tensor& x, const GatedMlpParameters& p, Activation kind) {
+at::Tensor gated_mlp(const at::Tensor& x, const GatedMlpParameters& p, Activation kind, MlpMemory memory) {
   check_inputs(x, p);
-  if (!has_activation_kernel(x)) {
-    const auto parts = gate_and_up(x, p).chunk(2, -1);
-    return linear(activation_reference(parts[0], kind) * parts[1], p.down, p.down_bias);
-  }
+  if (!has_activation_kernel(x)) return composition(x, p, kind, memory);
   if (at::GradMode::is_enabled() && any_gradient(x, p)) {
     return GatedMlpFunction::apply(x, p.gate, p.up, p.down, optional_input(p.gate_bias), optional_input(p.up_bias),
-                                   optional_input(p.down_bias), static_cast<std::int64_t>(kind));
+                                   optional_input(p.down_bias), static_cast<std::int64_t>(kind),
+                                   static_cast<std::int64_t>(memory));
   }
   const at::NoGradGuard no_grad;
   const at::Tensor gate_up = gate_and_up(x.reshape({-1, x.size(-1)}), p);

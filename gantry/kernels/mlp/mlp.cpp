@@ -5,8 +5,10 @@
 
 #include "gantry/kernels/activation/activation.h"
 #include "gantry/kernels/activation/activation_dispatch.h"
+#include "gantry/kernels/mlp/kept_inputs.h"
 #include "gantry/kernels/mlp/parameter_gradients.h"
 #include "gantry/kernels/once_differentiable.h"
+#include "gantry/kernels/segment/segment.h"
 
 namespace gantry::kernels {
 namespace {
@@ -36,48 +38,55 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
   // The biases come last: an absent one is no edge of the node, and the edges before keep their numbers.
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight1,
                             const at::Tensor& weight2, const std::optional<at::Tensor>& given1,
-                            const std::optional<at::Tensor>& given2, std::int64_t layout, std::int64_t kind) {
+                            const std::optional<at::Tensor>& given2, std::int64_t layout, std::int64_t kind,
+                            std::int64_t memory) {
+    const auto mode = static_cast<MlpMemory>(memory);
     const at::Tensor bias1 = given1.value_or(at::Tensor()), bias2 = given2.value_or(at::Tensor());
     const at::Tensor x2 = x.reshape({-1, x.size(-1)});
     const at::Tensor inner = linear(x2, weight1, bias1, static_cast<WeightLayout>(layout));
-    const at::Tensor y = at::empty_like(inner);
+    tensor_list saved = keep_inputs(mode, x2, inner, weight1.requires_grad());
+    saved.insert(saved.end(), {weight1, weight2, bias1, bias2});
+    const at::Tensor y = mode == MlpMemory::kActivationInput ? at::empty_like(inner) : inner;
     run_activation(inner, y, static_cast<Activation>(kind));
     const at::Tensor out = linear(y, weight2, bias2, static_cast<WeightLayout>(layout));
-    ctx->save_for_backward({x2, inner, weight1, weight2, bias1, bias2});
+    ctx->save_for_backward(std::move(saved));
     ctx->saved_data["layout"] = layout;
     ctx->saved_data["kind"] = kind;
+    ctx->saved_data["memory"] = memory;
     auto shape = x.sizes().vec();
     shape.back() = out.size(1);
     return at::_unsafe_view(out, shape);
   }
 
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
-    tensor_list result;
-    {
-      const at::NoGradGuard no_grad;
-      result = first_order(ctx, gradients[0]);
-    }
-    return once_differentiable("mlp", std::move(result));
+    return first_order("mlp", [&] { return differentiate(ctx, gradients[0]); });
   }
 
-  static tensor_list first_order(AutogradContext* ctx, const at::Tensor& gradient) {
+  static tensor_list differentiate(AutogradContext* ctx, const at::Tensor& gradient) {
     const auto saved = ctx->get_saved_variables();
-    const at::Tensor &x2 = saved[0], &inner = saved[1], &weight1 = saved[2], &weight2 = saved[3];
+    const at::Tensor &weight1 = saved[4], &weight2 = saved[5], &bias1 = saved[6], &bias2 = saved[7];
     const auto layout = static_cast<WeightLayout>(ctx->saved_data["layout"].toInt());
+    const KeptInputs kept(static_cast<MlpMemory>(ctx->saved_data["memory"].toInt()), at::TensorList(saved).slice(0, 4),
+                          weight1.scalar_type());
     const at::Tensor dout = gradient.reshape({-1, gradient.size(-1)});
+    const int in_axis = layout == WeightLayout::kOutIn ? 1 : 0;
+    const std::int64_t rows = dout.size(0), in = weight1.size(in_axis);
+    at::Tensor inner = kept.activation_input(rows, weight1.size(1 - in_axis),
+                                             [&] { return linear(saved[0], weight1, bias1, layout); });
     const at::Tensor dinner = input_gradient(weight2, dout, layout);
-    at::Tensor y = kept_buffers_are_free() ? inner : at::empty_like(inner);
+    at::Tensor y = kept.activation_input_is_free() ? inner : at::empty_like(inner);
     run_exact_backward(inner, dinner, y, static_cast<Activation>(ctx->saved_data["kind"].toInt()));
-    tensor_list result(7);
-    const std::size_t edge2 = saved[4].defined() ? 4 : 3;
+    inner.reset();
+    tensor_list result(8);
+    const std::size_t edge2 = bias1.defined() ? 4 : 3;
     if (ctx->needs_input_grad(2)) result[2] = weight_gradient(weight2, y, dout, layout);
-    if (saved[5].defined() && ctx->needs_input_grad(edge2)) result[4] = bias_gradient(saved[5], dout);
+    if (bias2.defined() && ctx->needs_input_grad(edge2)) result[4] = bias_gradient(bias2, dout);
     y.reset();
-    if (ctx->needs_input_grad(1)) result[1] = weight_gradient(weight1, x2, dinner, layout);
-    if (saved[4].defined() && ctx->needs_input_grad(3)) result[3] = bias_gradient(saved[4], dinner);
+    if (ctx->needs_input_grad(1)) result[1] = weight_gradient(weight1, kept.x2(rows, in), dinner, layout);
+    if (bias1.defined() && ctx->needs_input_grad(3)) result[3] = bias_gradient(bias1, dinner);
     if (ctx->needs_input_grad(0)) {
       auto shape = gradient.sizes().vec();
-      shape.back() = x2.size(1);
+      shape.back() = in;
       result[0] = input_gradient(weight1, dinner, layout).view(shape);
     }
     return result;
@@ -95,19 +104,26 @@ void check_inputs(const at::Tensor& x, const MlpParameters& p) {
                c10::str(p.weight2.sizes()), c10::str(p.weight1.sizes()));
 }
 
+at::Tensor composition(const at::Tensor& x, const MlpParameters& p, Activation kind, MlpMemory memory) {
+  const auto body = [p, kind](const at::Tensor& in) {
+    return linear(activation_reference(linear(in, p.weight1, p.bias1, p.layout), kind), p.weight2, p.bias2, p.layout);
+  };
+  if (memory == MlpMemory::kActivationInput) return body(x);
+  return rerun_segment(body, x, {p.weight1, p.bias1, p.weight2, p.bias2}, kept_by_segment(memory));
+}
+
 bool wants_gradient(const at::Tensor& x) { return x.defined() && x.requires_grad(); }
 
 }  // namespace
 
-at::Tensor mlp(const at::Tensor& x, const MlpParameters& p, Activation kind) {
+at::Tensor mlp(const at::Tensor& x, const MlpParameters& p, Activation kind, MlpMemory memory) {
   check_inputs(x, p);
-  if (!has_activation_kernel(x)) {
-    return linear(activation_reference(linear(x, p.weight1, p.bias1, p.layout), kind), p.weight2, p.bias2, p.layout);
-  }
+  if (!has_activation_kernel(x)) return composition(x, p, kind, memory);
   if (at::GradMode::is_enabled() && (wants_gradient(x) || wants_gradient(p.weight1) || wants_gradient(p.bias1) ||
                                      wants_gradient(p.weight2) || wants_gradient(p.bias2))) {
     return MlpFunction::apply(x, p.weight1, p.weight2, optional_input(p.bias1), optional_input(p.bias2),
-                              static_cast<std::int64_t>(p.layout), static_cast<std::int64_t>(kind));
+                              static_cast<std::int64_t>(p.layout), static_cast<std::int64_t>(kind),
+                              static_cast<std::int64_t>(memory));
   }
   const at::NoGradGuard no_grad;
   const at::Tensor inner = linear(x, p.weight1, p.bias1, p.layout);
