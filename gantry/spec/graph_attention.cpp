@@ -24,13 +24,24 @@ std::pair<int, int> GraphBuilder::rope(int q, int k) {
   const int rotated_q = rotated("q", q);
   const int rotated_k = rotated("k", k);
   if (!training()) node.backward_bytes = 0;
-  finish_node(std::move(node));
+  const bool int8 = training() && options_.attention == AttentionMemory::kInt8;
+  const bool again = int8 || (training() && options_.attention == AttentionMemory::kRerun);
+  for (const auto& [x, y] : {std::pair{q, rotated_q}, std::pair{k, rotated_k}}) {
+    if (int8) stash(node, x);
+    if (!again) continue;
+    // Rotated where it lies.
+    std::set<int> needs = needs_of({x});
+    needs.erase(x);
+    needs.insert(y);
+    regenerate(y, std::move(needs));
+  }
+  finish_node(std::move(node), again);
   return {rotated_q, rotated_k};
 }
 
 void GraphBuilder::attention_products(GraphNode& node) const {
   const SymbolicSize scores = per_rank(config_.num_heads) * tokens() * keys();
-  const bool flash = options_.attention == AttentionMemory::kFlash;
+  const bool flash = is_flash(options_.attention);
   // A flash kernel skips the tiles above the diagonal: of S x S scores S(S+1)/2 remain.
   const bool skips = flash && training() && config_.is_decoder();
   const SymbolicSize kept =
@@ -48,27 +59,30 @@ void GraphBuilder::attention_matrices(GraphNode& node) {
   for (const SymbolicSize& extent : shape) scores *= extent;
   const SymbolicSize matrix_bytes = node.score_bytes = scores * options_.activation_bytes;
   node.bytes_read += matrix_bytes * 2;  // softmax and the second product
-  node.bytes_written += matrix_bytes;   // the scores
+  // torch until 1.10 kept the scores for a backward that did not read them.
+  const bool keeps_scores = training() && options_.attention == AttentionMemory::kStoreScores;
+  if (!keeps_scores) node.bytes_written += matrix_bytes;  // as an output they count below
   if (!training()) {
     node.workspace_bytes = matrix_bytes * 2;
     node.bytes_written += matrix_bytes;
     return;
   }
-  node.workspace_bytes = matrix_bytes;               // scores, freed after the softmax
-  node.backward_workspace_bytes = matrix_bytes * 2;  // gradients of probabilities and of scores
+  if (!keeps_scores) node.workspace_bytes = matrix_bytes;  // scores, freed after the softmax
+  node.backward_workspace_bytes = matrix_bytes * 2;        // gradients of probabilities and of scores
   node.saved.push_back(output(node, "probabilities", shape, options_.activation_bytes, false));
   if (config_.attention_dropout <= 0) {
     attention_backward(node, matrix_bytes);
     return;
   }
   node.bytes_read += matrix_bytes;
-  if (options_.attention == AttentionMemory::kStore) {
+  if (options_.attention != AttentionMemory::kInPlace) {
     node.saved.push_back(output(node, "dropped", shape, options_.activation_bytes, false));
   } else {
     node.workspace_bytes += matrix_bytes;
     node.bytes_written += matrix_bytes;
+    node.extra_bytes = matrix_bytes * 2;  // dropped again
   }
-  save_mask(node, scores);
+  save_mask(node, scores, options_.attention_masks.value_or(options_.masks));
   attention_backward(node, matrix_bytes);
 }
 
@@ -78,7 +92,7 @@ void GraphBuilder::attention_backward(GraphNode& node, const SymbolicSize& matri
   const int v = node.inputs[2];
   const int probabilities = node.saved[3];
   const bool drops = config_.attention_dropout > 0;
-  const bool keeps_dropped = drops && options_.attention == AttentionMemory::kStore;
+  const bool keeps_dropped = drops && options_.attention != AttentionMemory::kInPlace;
   // The gradient of what V was multiplied with; beside it the dropped probabilities, where they are made again.
   BackwardStep second{{v}, {v, node.outputs[0]}, matrix_bytes * (drops && !keeps_dropped ? 2 : 1)};
   if (keeps_dropped) second.frees.push_back(node.saved[4]);
@@ -93,28 +107,46 @@ void GraphBuilder::attention_backward(GraphNode& node, const SymbolicSize& matri
   node.backward_steps.push_back({{q, k}, {q, k}, matrix_bytes});
 }
 
+void GraphBuilder::flash_attention(GraphNode& node) {
+  const int y = node.outputs[0];
+  const SymbolicSize row_bytes = per_rank(config_.num_heads) * tokens() * kFp32Bytes;
+  node.backward_workspace_bytes = row_bytes;  // the rows' sums of dO * O
+  if (options_.attention == AttentionMemory::kFlash) {
+    node.saved = node.inputs;
+    node.saved.push_back(y);
+    node.saved.push_back(output(node, "logsumexp", {per_rank(config_.num_heads) * tokens()}, kFp32Bytes, false));
+    return;
+  }
+  for (const int x : std::vector<int>(node.inputs)) {
+    if (!regenerated(x)) stash(node, x);
+  }
+  const std::set<int> needs = needs_of(node.inputs);
+  // Q, K and V, and what the second run of the forward leaves.
+  node.backward_workspace_bytes += graph_.bytes_of({needs.begin(), needs.end()}) + bytes(y) + row_bytes;
+}
+
 int GraphBuilder::attention(int q, int k, int v) {
   GraphNode node = start(OpKind::kAttention, "attention");
   node.inputs = {q, k, v};
   node.head_dim = config_.head_dim;
   attention_products(node);
   const int y = result(node, {Symbol::kBatch, Symbol::kSequence, q_extent()});
-  if (training()) node.saved = {q, k, v};
-  if (options_.attention == AttentionMemory::kFlash) {
-    const SymbolicSize rows = per_rank(config_.num_heads) * tokens();
-    if (training()) {
-      node.saved.push_back(y);
-      node.saved.push_back(output(node, "logsumexp", {rows}, kFp32Bytes, false));
-      node.backward_workspace_bytes = rows * kFp32Bytes;  // the rows' sums of dO * O
-    }
-  } else {
+  if (!is_flash(options_.attention)) {
+    if (training()) node.saved = {q, k, v};
     attention_matrices(node);
+    if (training() && options_.attention == AttentionMemory::kStoreScores) {
+      const auto shape = graph_.tensors_[static_cast<std::size_t>(node.saved[3])].shape;
+      node.saved.push_back(output(node, "scores", shape, options_.activation_bytes, false));
+    }
+  } else if (training()) {
+    flash_attention(node);
   }
   if (!training() && config_.is_decoder()) {
     // Keys and values of earlier tokens come from the cache.
     node.bytes_read += SymbolicSize(Symbol::kBatch) * Symbol::kContext * kv_extent() * (2 * options_.activation_bytes);
   }
-  finish_node(std::move(node));
+  const bool again = options_.attention == AttentionMemory::kRerun || options_.attention == AttentionMemory::kInt8;
+  finish_node(std::move(node), again && training());
   return y;
 }
 

@@ -86,7 +86,7 @@ GraphNode GraphBuilder::start(OpKind kind, std::string_view name) const {
 
 int GraphBuilder::add_tensor(GraphTensor tensor) {
   graph_.tensors_.push_back(std::move(tensor));
-  regenerated_.push_back(false);
+  regenerated_.emplace_back();
   return static_cast<int>(graph_.tensors_.size()) - 1;
 }
 
@@ -108,23 +108,6 @@ int GraphBuilder::output(GraphNode& node, std::string_view name, const std::vect
   return node.outputs.back();
 }
 
-void GraphBuilder::save_mask(GraphNode& node, const SymbolicSize& elements) {
-  if (options_.masks == MaskMemory::kReplay) return;
-  double element_bytes = options_.masks == MaskMemory::kBit ? 0.125 : 1;
-  if (options_.masks == MaskMemory::kActivation && node.kind != OpKind::kActivation) {
-    element_bytes = options_.activation_bytes;
-  }
-  node.saved.push_back(output(node, "mask", {elements}, element_bytes, false));
-}
-
-void GraphBuilder::save_unless_regenerated(GraphNode& node, int x) const {
-  if (!regenerated_[static_cast<std::size_t>(x)]) {
-    if (training()) node.saved.push_back(x);
-  } else {
-    node.backward_workspace_bytes += bytes(x);
-  }
-}
-
 void GraphBuilder::gather_input(GraphNode& node, int x) const {
   if (!options_.sequence_parallel) return;
   const SymbolicSize whole = whole_bytes(x);
@@ -144,7 +127,7 @@ void GraphBuilder::scatter_result(GraphNode& node, int y) const {
   node.backward_bytes += whole;
 }
 
-void GraphBuilder::finish_node(GraphNode node) {
+void GraphBuilder::finish_node(GraphNode node, bool again) {
   for (const int index : node.weights) {
     node.weight_elements +=
         shard_elements(config_, table_[static_cast<std::size_t>(index)], options_.kv_heads_repeated);
@@ -155,6 +138,7 @@ void GraphBuilder::finish_node(GraphNode node) {
   // An embedding reads single rows of its table; its own method counts them.
   if (node.kind != OpKind::kEmbedding) node.bytes_read += weight_bytes;
   if (training()) {
+    add_memory_mode(node, again);
     add_backward(node, weight_bytes);
   } else {
     node.backward_matrix_flops = node.backward_vector_flops = 0;
@@ -199,18 +183,23 @@ int GraphBuilder::norm(std::string_view name, int x, std::vector<int> weights) {
   node.vector_flops = elements(x) * (centred ? kLayerNormFlops : kRmsNormFlops);
   node.backward_vector_flops = node.vector_flops * 2;
   const int y = result(node, graph_.tensors_[static_cast<std::size_t>(x)].shape);
+  const bool again = training() && options_.norm == NormMemory::kRecompute;
   if (training()) {
-    const bool in_place = options_.norm == NormMemory::kInPlace;
-    const int statistics = centred && !in_place ? 2 : 1;  // mean and 1/deviation, or the latter alone
-    node.saved = {in_place ? y : x,
-                  output(node, "statistics", {SymbolicSize(Symbol::kBatch) * hidden_positions(), statistics},
-                         kStatisticBytes, false)};
-    if (options_.norm == NormMemory::kRecompute) {
-      regenerated_[static_cast<std::size_t>(y)] = true;
-      node.backward_vector_flops += node.vector_flops;
+    const bool kept_input = options_.norm == NormMemory::kStore || again;
+    const int statistics = centred && kept_input ? 2 : 1;  // mean and 1/deviation, or the latter alone
+    if (options_.norm == NormMemory::kInt8) {
+      // What is packed is the normalised input: as wide as y.
+      const std::set<int> needs = needs_of({y});
+      stash(node, y);
+      regenerate(y, needs);
+    } else {
+      node.saved = {kept_input ? x : y};
     }
+    node.saved.push_back(output(node, "statistics", {SymbolicSize(Symbol::kBatch) * hidden_positions(), statistics},
+                                kStatisticBytes, false));
+    if (again) regenerate(y, {y});
   }
-  finish_node(std::move(node));
+  finish_node(std::move(node), again);
   return y;
 }
 
@@ -236,9 +225,19 @@ std::vector<int> GraphBuilder::linear(int x, const LinearSpec& spec) {
     node.backward_all_reduce_bytes = whole_bytes(x);
     gather_input(node, x);
   }
-  save_unless_regenerated(node, x);
   const std::vector<int> outputs = node.outputs;
-  finish_node(std::move(node));
+  const bool again = training() && spec.memory == LinearMemory::kRerun;
+  if (again) {
+    for (const int y : outputs) {
+      std::set<int> needs = needs_of({x});
+      needs.insert(y);
+      regenerate(y, std::move(needs));
+    }
+    node.backward_all_gather_bytes *= 2;
+  }
+  if (training() && spec.memory == LinearMemory::kInt8 && !regenerated(x)) stash(node, x);
+  save_unless_regenerated(node, x);
+  finish_node(std::move(node), again);
   return outputs;
 }
 
@@ -248,16 +247,8 @@ int GraphBuilder::activation(std::string_view name, int x) {
   node.vector_flops = elements(x) * activation_flops(config_.activation);
   node.backward_vector_flops = node.vector_flops * 2;
   const int y = result(node, graph_.tensors_[static_cast<std::size_t>(x)].shape);
-  if (training()) {
-    const bool in_place = options_.activation == ActivationMemory::kInPlace;
-    node.saved = {in_place ? y : x};
-    if (in_place) save_mask(node, elements(y));
-    if (options_.activation == ActivationMemory::kRecompute) {
-      regenerated_[static_cast<std::size_t>(y)] = true;
-      node.backward_vector_flops += node.vector_flops;
-    }
-  }
-  finish_node(std::move(node));
+  keep_activation(node, y);
+  finish_node(std::move(node), regenerated(y));
   return y;
 }
 
@@ -266,18 +257,9 @@ int GraphBuilder::gated_activation(std::string_view name, int gate, int up) {
   node.inputs = {gate, up};
   node.vector_flops = elements(gate) * (activation_flops(config_.activation) + 1);
   node.backward_vector_flops = node.vector_flops * 2;
-  const auto shape = graph_.tensors_[static_cast<std::size_t>(gate)].shape;
-  const int y = result(node, shape);
-  if (training()) {
-    node.saved = {gate, up};
-    if (options_.activation == ActivationMemory::kStore) {
-      node.saved.push_back(output(node, "activated", shape, options_.activation_bytes, false));
-    } else {
-      regenerated_[static_cast<std::size_t>(y)] = true;
-      node.backward_vector_flops += node.vector_flops;
-    }
-  }
-  finish_node(std::move(node));
+  const int y = result(node, graph_.tensors_[static_cast<std::size_t>(gate)].shape);
+  keep_activation(node, y);
+  finish_node(std::move(node), regenerated(y));
   return y;
 }
 
@@ -287,7 +269,7 @@ int GraphBuilder::dropout(std::string_view name, int x) {
   node.inputs = {x};
   node.vector_flops = node.backward_vector_flops = elements(x) * kDropoutFlops;
   const int y = result(node, graph_.tensors_[static_cast<std::size_t>(x)].shape);
-  save_mask(node, elements(x));
+  save_mask(node, elements(x), options_.masks);
   finish_node(std::move(node));
   return y;
 }

@@ -1,6 +1,7 @@
 #pragma once
 // Makes the nodes of an operator graph. One method a kind of node; graph_families.cpp calls them in execution order.
 #include <initializer_list>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +20,13 @@ struct LinearPart {
   SymbolicSize extent;
 };
 
+/// What a linear does about its own memory in training.
+enum class LinearMemory {
+  kInput,  ///< keeps its input, unless the producer makes that again
+  kRerun,  ///< and runs again in backward for those that read its outputs
+  kInt8,   ///< keeps its input in int8
+};
+
 struct LinearSpec {
   std::string_view name;
   std::vector<int> weights;
@@ -26,6 +34,7 @@ struct LinearSpec {
   std::vector<LinearPart> parts;
   Split split = Split::kNone;
   bool bias = false;
+  LinearMemory memory = LinearMemory::kInput;
 };
 
 class GraphBuilder {
@@ -87,15 +96,25 @@ class GraphBuilder {
   }
   int add_tensor(GraphTensor tensor);
   /// A mask over `elements` kept for backward; nothing where masks are replayed.
-  void save_mask(GraphNode& node, const SymbolicSize& elements);
-  /// Keeps `x` unless its producer makes it again in backward.
+  void save_mask(GraphNode& node, const SymbolicSize& elements, MaskMemory masks);
+  bool regenerated(int x) const { return !regenerated_[static_cast<std::size_t>(x)].empty(); }
+  /// Tensors that must be there again before all of `tensors` are: themselves and what they are made from.
+  std::set<int> needs_of(const std::vector<int>& tensors) const;
+  void regenerate(int x, std::set<int> needs) { regenerated_[static_cast<std::size_t>(x)] = std::move(needs); }
+  /// Keeps `x` unless it is made again in backward; then its bytes are workspace.
   void save_unless_regenerated(GraphNode& node, int x) const;
-  /// Fills in what follows from the rest and appends the node.
-  void finish_node(GraphNode node);
+  /// Keeps `x` in int8; it is made from that in backward.
+  void stash(GraphNode& node, int x);
+  /// What the activation node keeps of its inputs and its output.
+  void keep_activation(GraphNode& node, int y);
+  /// Fills in what follows from the rest and appends the node. `again`: backward repeats its forward.
+  void finish_node(GraphNode node, bool again = false);
+  void add_memory_mode(GraphNode& node, bool again);
   void add_backward(GraphNode& node, const SymbolicSize& weight_bytes) const;
 
   void attention_products(GraphNode& node) const;
   void attention_matrices(GraphNode& node);
+  void flash_attention(GraphNode& node);
   /// Backward of attention that holds its matrices: the second product, dropout, the softmax, the first product.
   void attention_backward(GraphNode& node, const SymbolicSize& matrix_bytes) const;
   int head(int hidden, const std::vector<int>& weights, bool bias);
@@ -107,7 +126,8 @@ class GraphBuilder {
   std::vector<TensorSpec> table_;
   std::vector<std::vector<int>> table_of_layer_;  // [layer + 1]
   OperatorGraph graph_;
-  std::vector<bool> regenerated_;  // by tensor
+  std::vector<std::set<int>> regenerated_;  // by tensor: needs_of() what backward makes again, else empty
+  std::vector<int> packed_;                 // by the node at hand: tensors kept in int8
   int layer_ = -1;
 };
 

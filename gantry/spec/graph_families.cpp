@@ -12,15 +12,26 @@ std::vector<int> token_ids(GraphBuilder& graph) {
   return {graph.input("input_ids", {Symbol::kBatch, Symbol::kSequence})};
 }
 
+LinearMemory up_memory(const GraphBuilder& graph) {
+  switch (graph.options().activation) {
+    case ActivationMemory::kRerun: return LinearMemory::kRerun;
+    case ActivationMemory::kInt8: return LinearMemory::kInt8;
+    default: return LinearMemory::kInput;
+  }
+}
+
 /// Projections, rotary positions and attention; the result of the output projection. `qkv` and `out` are weights.
 int attention_block(GraphBuilder& graph, int x, std::vector<int> qkv, std::vector<int> out) {
   const ModelConfig& config = graph.config();
+  const AttentionMemory memory = graph.options().attention;
+  const LinearMemory int8 = memory == AttentionMemory::kInt8 ? LinearMemory::kInt8 : LinearMemory::kInput;
   auto parts = graph.linear(x, {.name = "attention.qkv",
                                 .weights = std::move(qkv),
                                 .in = config.hidden_size,
                                 .parts = {{"q", graph.q_extent()}, {"k", graph.kv_extent()}, {"v", graph.kv_extent()}},
                                 .split = Split::kColumns,
-                                .bias = config.qkv_bias});
+                                .bias = config.qkv_bias,
+                                .memory = memory == AttentionMemory::kRerun ? LinearMemory::kRerun : int8});
   if (config.family == Family::kLlama) std::tie(parts[0], parts[1]) = graph.rope(parts[0], parts[1]);
   const int context = graph.attention(parts[0], parts[1], parts[2]);
   return graph.linear(context, {.name = "attention.output",
@@ -28,7 +39,8 @@ int attention_block(GraphBuilder& graph, int x, std::vector<int> qkv, std::vecto
                                 .in = graph.q_extent(),
                                 .parts = {{"", config.hidden_size}},
                                 .split = Split::kRows,
-                                .bias = config.output_bias})[0];
+                                .bias = config.output_bias,
+                                .memory = int8})[0];
 }
 
 int down_projection(GraphBuilder& graph, int x, std::vector<int> weights) {
@@ -48,7 +60,8 @@ int mlp_block(GraphBuilder& graph, int x, std::vector<int> up, std::vector<int> 
                                       .in = config.hidden_size,
                                       .parts = {{"", mlp_extent(config)}},
                                       .split = Split::kColumns,
-                                      .bias = config.mlp_bias})[0];
+                                      .bias = config.mlp_bias,
+                                      .memory = up_memory(graph)})[0];
   return down_projection(graph, graph.activation("mlp.activation", hidden), std::move(down));
 }
 
@@ -59,7 +72,8 @@ int gated_mlp_block(GraphBuilder& graph, int x, std::vector<int> gate_up, std::v
                                       .in = config.hidden_size,
                                       .parts = {{"gate", mlp_extent(config)}, {"up", mlp_extent(config)}},
                                       .split = Split::kColumns,
-                                      .bias = config.mlp_bias});
+                                      .bias = config.mlp_bias,
+                                      .memory = up_memory(graph)});
   return down_projection(graph, graph.gated_activation("mlp.activation", parts[0], parts[1]), std::move(down));
 }
 

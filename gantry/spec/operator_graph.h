@@ -22,6 +22,7 @@
 // nodes
 //   are bound by bytes.
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,19 +56,26 @@ enum class ActivationMemory {
   kStore,      ///< keeps the input; the next linear keeps the output. Gated: input, activated gate and product.
   kInPlace,    ///< keeps the output and a side flag; ungated only (a gated unit takes kRecompute)
   kRecompute,  ///< keeps the input; the output is made again for the next linear's backward
+  kRerun,      ///< keeps nothing: the block's first matrices run again from their input
+  kInt8,       ///< keeps the input in int8, as do the block's first matrices theirs. Lossy
 };
 
 enum class NormMemory {
   kStore,      ///< keeps the input and the row statistics; the next linear keeps the output
   kInPlace,    ///< keeps the output, shared with the next linear, and 1/deviation
   kRecompute,  ///< keeps the input and the statistics; the output is made again for the next linear's backward
+  kInt8,       ///< keeps the normalised input in int8 and 1/deviation. Lossy
 };
 
 enum class AttentionMemory {
-  kStore,    ///< keeps Q, K, V, probabilities, dropped probabilities and mask: torch's math path since 1.11
-  kInPlace,  ///< keeps Q, K, V, probabilities and mask
-  kFlash,    ///< keeps Q, K, V, output and the rows' log-sum-exp; never holds an S x S matrix
+  kStoreScores,  ///< as kStore, and the softmax's input, which nothing reads: torch's math path until 1.10
+  kStore,        ///< keeps Q, K, V, probabilities, dropped probabilities and mask: torch's math path since 1.11
+  kInPlace,      ///< keeps Q, K, V, probabilities and mask
+  kFlash,        ///< keeps Q, K, V, output and the rows' log-sum-exp; never holds an S x S matrix
+  kRerun,        ///< keeps the projections' input and the output; projections and flash attention run again
+  kInt8,         ///< keeps inputs of projections and Q, K, V before rotation in int8; flash attention runs again. Lossy
 };
+inline bool is_flash(AttentionMemory memory) { return memory >= AttentionMemory::kFlash; }
 
 /// Random masks of dropout, and the side flag of in-place activations.
 enum class MaskMemory {
@@ -95,7 +103,9 @@ struct GraphOptions {
   ActivationMemory activation = ActivationMemory::kStore;
   NormMemory norm = NormMemory::kStore;
   AttentionMemory attention = AttentionMemory::kStore;
-  MaskMemory masks = MaskMemory::kByte;
+  MaskMemory masks = MaskMemory::kByte;       ///< of hidden dropout, and of what follows where that is not set
+  std::optional<MaskMemory> attention_masks;  ///< kReplay: also a mask in the sign of the probabilities
+  std::optional<MaskMemory> side_flags;       ///< of in-place activations
   LossMemory loss = LossMemory::kStore;
   std::int64_t loss_chunk_tokens = 1024;  ///< tokens of a chunk of LossMemory::kChunked
   int loss_bytes = 4;                     ///< of a log-probability; 2: the loss is computed in half precision
@@ -138,12 +148,16 @@ struct GraphNode {
   SymbolicSize backward_bytes;            ///< read and written: saved tensors, weights, all gradients
   SymbolicSize workspace_bytes;           ///< forward, beyond inputs and outputs, free again at the end of the node
   SymbolicSize backward_workspace_bytes;  ///< the same in backward, beyond saved tensors and gradients
+  // What a memory mode computes again or unpacks in backward: part of the backward flops, beyond backward_bytes.
+  SymbolicSize extra_matrix_flops;
+  SymbolicSize extra_vector_flops;
+  SymbolicSize extra_bytes;
   /// Where the gradients are not made in one go: steps whose workspaces are within backward_workspace_bytes.
   std::vector<BackwardStep> backward_steps;
   SymbolicSize score_bytes;                ///< attention: one matrix of scores; zero for flash attention
   SymbolicSize all_reduce_bytes;           ///< zero where no collective follows
   SymbolicSize backward_all_reduce_bytes;  ///< of the gradient of the first input
-  SymbolicSize backward_all_gather_bytes;  ///< sequence parallelism: the first input, gathered again
+  SymbolicSize backward_all_gather_bytes;  ///< sequence parallelism: the first input, gathered again (twice in kRerun)
 
   SymbolicSize forward_flops() const { return matrix_flops + vector_flops; }
 };

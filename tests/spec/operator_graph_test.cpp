@@ -23,7 +23,7 @@ std::vector<ModelConfig> families() {
 }
 
 std::vector<GraphOptions> all_options() {
-  std::vector<GraphOptions> options(6);
+  std::vector<GraphOptions> options(9);
   options[1].activation = ActivationMemory::kInPlace;
   options[1].norm = NormMemory::kInPlace;
   options[1].attention = AttentionMemory::kInPlace;
@@ -36,6 +36,14 @@ std::vector<GraphOptions> all_options() {
   options[4].purpose = GraphPurpose::kInference;
   options[5].purpose = GraphPurpose::kInference;
   options[5].attention = AttentionMemory::kFlash;
+  options[6].activation = ActivationMemory::kRerun;
+  options[6].attention = AttentionMemory::kRerun;
+  options[6].norm = NormMemory::kRecompute;
+  options[7].activation = ActivationMemory::kInt8;
+  options[7].attention = AttentionMemory::kInt8;
+  options[7].norm = NormMemory::kInt8;
+  options[8] = options[7];
+  options[8].purpose = GraphPurpose::kInference;
   return options;
 }
 
@@ -296,6 +304,11 @@ TEST(OperatorGraph, InferenceKeepsNothingAndReadsTheCache) {
     GraphOptions options;
     options.purpose = GraphPurpose::kInference;
     const OperatorGraph graph = operator_graph(config, options);
+    options.activation = ActivationMemory::kRerun;
+    options.norm = NormMemory::kInt8;
+    const OperatorGraph rerun = operator_graph(config, options);
+    EXPECT_EQ(rerun.tensors().size(), graph.tensors().size()) << "memory modes are for training";
+    EXPECT_EQ(rerun.forward_flops(rerun.all()), graph.forward_flops(graph.all()));
     EXPECT_TRUE(graph.saved_bytes(graph.all()).is_zero());
     EXPECT_TRUE(graph.backward_flops(graph.all()).is_zero());
     EXPECT_EQ(graph.nodes().back().kind, OpKind::kHead);
