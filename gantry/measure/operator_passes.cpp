@@ -13,6 +13,7 @@
 #include "gantry/kernels/attention/attention.h"
 #include "gantry/kernels/common.h"
 #include "gantry/kernels/cross_entropy/cross_entropy_raw.h"
+#include "gantry/kernels/cross_entropy/linear_cross_entropy.h"
 #include "gantry/kernels/embedding/embedding.h"
 #include "gantry/kernels/layer_norm/layer_norm.h"
 #include "gantry/kernels/linear/linear.h"
@@ -27,9 +28,6 @@ namespace gantry::measure {
 namespace {
 
 using Sizes = std::vector<std::int64_t>;
-
-// The fused head holds so many bytes of logits at a time (kernels/cross_entropy/linear_cross_entropy.h).
-constexpr std::int64_t kChunkBytes = 24 << 20, kFp32ChunkBytes = 96 << 20;
 
 void synchronise(const at::TensorOptions& options) {
   if (options.device().is_cuda()) torch::cuda::synchronize();
@@ -110,9 +108,7 @@ class Maker {
 };
 
 std::int64_t Maker::chunk_rows(std::int64_t rows, std::int64_t vocab) const {
-  const auto type = options_.dtype().toScalarType();
-  const std::int64_t bytes = type == at::kFloat ? kFp32ChunkBytes : kChunkBytes;
-  return std::min(rows, std::max<std::int64_t>(16, bytes / (vocab * static_cast<std::int64_t>(at::elementSize(type)))));
+  return kernels::linear_cross_entropy_chunk_rows(rows, vocab, options_.dtype().toScalarType());
 }
 
 OperatorPass Maker::linear() const {

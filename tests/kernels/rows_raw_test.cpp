@@ -1,6 +1,5 @@
-// Raw activation, rotation and loss kernels against plain double-precision loops, for every instruction set that this
+// Raw activation and rotation kernels against plain double-precision loops, for every instruction set that this
 // processor has.
-#include "gantry/kernels/cross_entropy/cross_entropy_raw.h"
 #include "gantry/kernels/rope/rope_raw.h"
 #include "gantry/kernels/swiglu/swiglu_raw.h"
 #include "tests/kernels/raw_support.h"
@@ -101,50 +100,6 @@ TEST(RopeRaw, RotatesBothWaysAndLeavesGapsAlone) {
       SCOPED_TRACE(half);
       check_rope<T>(half, false);
       check_rope<T>(half, true);
-    }
-  });
-}
-
-struct CrossEntropyExpected {
-  Doubles losses, gradients;
-};
-
-CrossEntropyExpected cross_entropy_of(const Doubles& logits, const std::vector<std::int64_t>& labels,
-                                      std::int64_t vocab, double scale) {
-  CrossEntropyExpected result;
-  for (std::size_t row = 0; row < labels.size(); ++row) {
-    const double* x = logits.data() + static_cast<std::int64_t>(row) * vocab;
-    double peak = x[0], sum = 0;
-    for (std::int64_t i = 0; i < vocab; ++i) peak = std::max(peak, x[i]);
-    for (std::int64_t i = 0; i < vocab; ++i) sum += std::exp(x[i] - peak);
-    const std::int64_t label = labels[row];
-    result.losses.push_back(label < 0 ? 0.0 : peak + std::log(sum) - x[label]);
-    for (std::int64_t i = 0; i < vocab; ++i) {
-      const double p = std::exp(x[i] - peak) / sum - (i == label ? 1.0 : 0.0);
-      result.gradients.push_back(label < 0 ? 0.0 : p * scale);
-    }
-  }
-  return result;
-}
-
-TEST(CrossEntropyRaw, LossesAndGradientsMatchDoubles) {
-  for_both_types([]<class T>() {
-    for (const std::int64_t vocab : kLengths) {
-      SCOPED_TRACE(vocab);
-      const Doubles input = rounded<T>(normal(kRows * vocab, 12, 5.0, -40.0));
-      const std::vector<std::int64_t> labels{0, vocab - 1, -100, vocab / 2, -1};
-      const CrossEntropyExpected expected = cross_entropy_of(input, labels, vocab, 0.25);
-      for (const auto& version : GANTRY_ISA_VERSIONS(cross_entropy<T>)) {
-        SCOPED_TRACE(base::isa_name(version.isa));
-        Guarded<T> logits(input);
-        Guarded<float> losses(kRows);
-        run_rows(version.run, CrossEntropyArgs<T>{logits.data(), labels.data(), losses.data(), vocab, 0.0f});
-        expect_near(losses, expected.losses);
-        EXPECT_EQ(logits.values(), input) << "scale 0 must leave the logits alone";
-        run_rows(version.run, CrossEntropyArgs<T>{logits.data(), labels.data(), losses.data(), vocab, 0.25f});
-        expect_near(losses, expected.losses);
-        expect_near(logits, expected.gradients, 0.1);
-      }
     }
   });
 }

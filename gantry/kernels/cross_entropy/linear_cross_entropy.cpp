@@ -1,14 +1,15 @@
 #include "gantry/kernels/cross_entropy/linear_cross_entropy.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/graph_task.h>
+
+#include <cmath>
 
 #include "gantry/kernels/common.h"
-#include "gantry/kernels/cross_entropy/cross_entropy_raw.h"
-#include "gantry/kernels/gemm/gemm.h"
-#include "gantry/kernels/norm_gradients.h"
-#include "gantry/tensor/gradient_sink.h"
+#include "gantry/kernels/cross_entropy/chunked_head.h"
+#include "gantry/kernels/once_differentiable.h"
 
 namespace gantry::kernels {
 namespace {
@@ -16,186 +17,170 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
-// Losses of a chunk; logits become their gradients when scale is not 0.
-void softmax_losses(at::Tensor& logits, const at::Tensor& labels, at::Tensor& losses, double scale) {
-  if (has_raw_kernel(logits)) {
-    dispatch_raw(logits.scalar_type(), [&]<class Raw>() {
-      const auto kernel = GANTRY_ISA_SELECT(cross_entropy<Raw>);
-      at::parallel_for(0, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
-        kernel({.logits = raw<Raw>(logits),
-                .labels = raw_const<std::int64_t>(labels),
-                .losses = raw<float>(losses),
-                .vocab = logits.size(1),
-                .scale = static_cast<float>(scale)},
-               begin, end);
-      });
-    });
-    return;
-  }
-  const at::Tensor log_probabilities = at::log_softmax(logits, 1, at::kFloat);
-  const at::Tensor counted = labels.ge(0).unsqueeze(1);
-  const at::Tensor index = labels.clamp_min(0).unsqueeze(1);
-  losses.copy_((-log_probabilities.gather(1, index) * counted).squeeze(1));
-  if (scale == 0) return;
-  const at::Tensor one = at::ones_like(index, log_probabilities.options());
-  logits.copy_(log_probabilities.exp().scatter_add(1, index, -one) * counted * scale);
-}
+// What is kept for the backward pass are the gradients themselves.
+class Backward {
+ public:
+  Backward(AutogradContext* ctx, const at::Tensor& incoming)
+      : ctx_(ctx),
+        saved_(ctx->get_saved_variables()),
+        retained_(torch::autograd::get_current_graph_task_keep_graph()),
+        factor_(incoming.item<double>()) {}
 
-// In fp32 every chunk reads the weight twice and adds to its gradient once: at 128 rows (24 MiB of 49152 logits) that
-// traffic takes as long as a quarter of the products.
-constexpr std::int64_t kChunkMiB = 24, kFp32ChunkMiB = 96;
-
-struct Chunks {
-  std::int64_t tokens, rows;
-};
-
-Chunks plan_chunks(const at::Tensor& hidden2, const at::Tensor& weight, std::int64_t chunk_bytes) {
-  if (chunk_bytes == 0) chunk_bytes = (hidden2.scalar_type() == at::kFloat ? kFp32ChunkMiB : kChunkMiB) << 20;
-  const std::int64_t row_bytes =
-      std::max<std::int64_t>(1, weight.size(0) * static_cast<std::int64_t>(hidden2.element_size()));
-  const std::int64_t rows = std::max<std::int64_t>(16, chunk_bytes / row_bytes);
-  return {hidden2.size(0), std::min(rows, std::max<std::int64_t>(1, hidden2.size(0)))};
-}
-
-at::Tensor chunk_logits(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias) {
-  if (gemm_applies(hidden, weight.t())) return matrix_product(hidden, weight.t(), bias);
-  return at::linear(hidden, weight, bias.defined() ? std::optional(bias) : std::nullopt);
-}
-
-// Where a parameter's gradient gathers during the loop: its slot, or a tensor of its own.
-struct Gatherer {
-  Gatherer(const at::Tensor& parameter, bool wanted) : needed(wanted) {
-    if (!needed) return;
-    auto* sinks = tensor::GradientSinks::active();
-    slot = sinks == nullptr ? nullptr : sinks->find(parameter);
-    if (slot == nullptr) own.gradient = at::empty_like(parameter);
-  }
-  tensor::GradientSlot& place() { return slot != nullptr ? *slot : own; }
-  /// The tensor to hand to autograd; undefined when a slot took it.
-  at::Tensor result() const {
-    if (slot != nullptr || !needed) return {};
-    return own.written ? own.gradient : own.gradient.zero_();
-  }
-
-  bool needed;
-  tensor::GradientSlot* slot = nullptr;
-  tensor::GradientSlot own;
-};
-
-struct Needs {
-  bool hidden, weight, bias;
-};
-
-struct Result {
-  at::Tensor loss, dhidden, dweight, dbias;
-};
-
-Result run(const at::Tensor& hidden2, const at::Tensor& weight, const at::Tensor& bias, const at::Tensor& labels,
-           double normalizer, std::int64_t chunk_bytes, Needs needs) {
-  const Chunks chunks = plan_chunks(hidden2, weight, chunk_bytes);
-  const bool any_gradient = needs.hidden || needs.weight || needs.bias;
-  const double scale = 1.0 / normalizer;
-  at::Tensor losses = at::empty({chunks.tokens}, hidden2.options().dtype(at::kFloat));
-  Result result;
-  if (needs.hidden) result.dhidden = at::empty_like(hidden2);
-  Gatherer dweight(weight, needs.weight), dbias(bias, needs.bias);
-  for (std::int64_t first = 0; first < chunks.tokens; first += chunks.rows) {
-    const std::int64_t rows = std::min(chunks.rows, chunks.tokens - first);
-    const at::Tensor part = hidden2.narrow(0, first, rows);
-    at::Tensor logits = chunk_logits(part, weight, bias);
-    at::Tensor part_losses = losses.narrow(0, first, rows);
-    softmax_losses(logits, labels.narrow(0, first, rows), part_losses, any_gradient ? scale : 0.0);
-    if (needs.hidden) {
-      matrix_product_out(result.dhidden.narrow(0, first, rows), logits, weight);
-    }
-    if (needs.weight) add_matrix_product(dweight.place(), logits.t(), part);
-    if (needs.bias) tensor::accumulate(dbias.place(), logits.sum(0, false, at::kFloat));
-  }
-  result.loss = losses.sum().mul_(scale);
-  result.dweight = dweight.result();
-  result.dbias = dbias.result();
-  return result;
-}
-
-struct LinearCrossEntropyFunction : torch::autograd::Function<LinearCrossEntropyFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& weight,
-                            at::TensorList biases, const at::Tensor& labels, double normalizer,
-                            std::int64_t chunk_bytes, bool tracked) {
-    // None or one: autograd's argument scan does not accept an undefined tensor.
-    const at::Tensor bias = biases.empty() ? at::Tensor() : biases[0];
-    const at::Tensor hidden2 = hidden.reshape({-1, hidden.size(-1)}).contiguous();
-    const Needs needs{tracked && hidden.requires_grad(), tracked && weight.requires_grad(),
-                      tracked && bias.defined() && bias.requires_grad()};
-    Result result = run(hidden2, weight, bias, labels, normalizer, chunk_bytes, needs);
-    ctx->saved_data["shape"] = hidden.sizes();
-    ctx->saved_data["in_slot"] = (needs.weight && !result.dweight.defined()) || (needs.bias && !result.dbias.defined());
-    ctx->saved_data["has_bias"] = bias.defined();
-    ctx->save_for_backward({result.dhidden, result.dweight, result.dbias});
-    return result.loss;
-  }
-
-  static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
-    const auto saved = ctx->get_saved_variables();
-    const double factor = gradients[0].item<double>();
-    GANTRY_CHECK(!ctx->saved_data["in_slot"].toBool() || factor == 1.0,
-                 "linear_cross_entropy: with fused gradient accumulation backward() must start at the loss itself; "
-                 "scale it through the normalizer option (got a gradient of {})",
-                 factor);
-    const auto scaled = [&](const at::Tensor& x) { return !x.defined() || factor == 1.0 ? x : x * factor; };
-    tensor_list result{scaled(saved[0]), scaled(saved[1])};
-    if (result[0].defined()) result[0] = result[0].view(ctx->saved_data["shape"].toIntVector());
-    if (ctx->saved_data["has_bias"].toBool()) result.push_back(scaled(saved[2]));
-    result.resize(result.size() + 4);  // labels and the three numbers
+  tensor_list run() {
+    if (ctx_->saved_data["in_slot"].toBool()) check_slots();
+    tensor_list result{gradient(0), gradient(1)};
+    if (result[0].defined()) result[0] = result[0].view(ctx_->saved_data["shape"].toIntVector());
+    if (ctx_->saved_data["has_bias"].toBool()) result.push_back(gradient(2));
+    result = once_differentiable("linear_cross_entropy", std::move(result));
+    result.resize(result.size() + 2);  // the problem and the needs
     return result;
   }
+
+ private:
+  void check_slots() {
+    GANTRY_CHECK(factor_ == 1.0,
+                 "linear_cross_entropy: with fused gradient accumulation backward() must start at the loss itself; "
+                 "scale it through the normalizer option (got a gradient of {})",
+                 factor_);
+    GANTRY_CHECK(!ctx_->saved_data["delivered"].toBool(),
+                 "linear_cross_entropy: with fused gradient accumulation the weight's gradient was added once, in the "
+                 "forward pass; a second backward() cannot add it again, so run the loss again");
+    ctx_->saved_data["delivered"] = true;
+  }
+
+  // What the caller gets is his own: a retained graph needs the kept one again.
+  at::Tensor gradient(std::size_t i) {
+    at::Tensor& kept = saved_[i];
+    if (!kept.defined() || !ctx_->needs_input_grad(i)) return {};
+    const auto type = static_cast<at::ScalarType>(ctx_->saved_data["type"].toInt());
+    const at::Tensor scaled = retained_ ? kept * factor_ : (factor_ == 1.0 ? kept : kept.mul_(factor_));
+    return scaled.to(type);
+  }
+
+  AutogradContext* ctx_;
+  tensor_list saved_;
+  const bool retained_;
+  const double factor_;
 };
+
+struct LinearCrossEntropyFunction : torch::autograd::Function<LinearCrossEntropyFunction> {
+  // The tensors are the problem's own, named once more for autograd. Biases: none or one, because autograd's argument
+  // scan does not accept an undefined tensor.
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& weight,
+                            at::TensorList biases, const HeadProblem& problem, HeadNeeds needs) {
+    HeadResult result = run_head(problem, needs);
+    ctx->saved_data["shape"] = hidden.sizes();
+    ctx->saved_data["type"] = static_cast<std::int64_t>(weight.scalar_type());
+    ctx->saved_data["in_slot"] = result.in_slot;
+    ctx->saved_data["delivered"] = false;
+    ctx->saved_data["has_bias"] = !biases.empty();
+    ctx->save_for_backward({result.dhidden, result.dweight, result.dbias});
+    return result.losses.sum().mul_(problem.scale);
+  }
+
+  static tensor_list backward(AutogradContext* ctx, tensor_list gradients) { return Backward(ctx, gradients[0]).run(); }
+};
+
+void check_options(const LinearCrossEntropyOptions& options) {
+  GANTRY_CHECK(
+      options.normalizer >= 0 && std::isfinite(options.normalizer),
+      "linear_cross_entropy: the normalizer must be positive, or 0 for the number of labels that count; got {}",
+      options.normalizer);
+  GANTRY_CHECK(options.reduction == LossReduction::kMean || options.normalizer == 0,
+               "linear_cross_entropy: reduction 'sum' takes no normalizer, got {}", options.normalizer);
+  GANTRY_CHECK(options.label_smoothing >= 0 && options.label_smoothing <= 1,
+               "linear_cross_entropy: label_smoothing must lie between 0 and 1, got {}", options.label_smoothing);
+  GANTRY_CHECK(options.z_loss >= 0 && std::isfinite(options.z_loss),
+               "linear_cross_entropy: z_loss must not be negative, got {}", options.z_loss);
+  GANTRY_CHECK(options.chunk_bytes >= 0, "linear_cross_entropy: chunk_bytes must not be negative, got {}",
+               options.chunk_bytes);
+}
+
+void check_type(const char* name, const at::Tensor& x, at::ScalarType type) {
+  GANTRY_CHECK(x.scalar_type() == type, "linear_cross_entropy: the {} is {}, hidden is {}; convert one of them", name,
+               c10::toString(x.scalar_type()), c10::toString(type));
+}
 
 void check_inputs(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
                   const at::Tensor& labels) {
   GANTRY_CHECK(weight.dim() == 2 && hidden.dim() >= 1 && hidden.size(-1) == weight.size(1),
                "linear_cross_entropy: hidden {} does not fit weight {}", c10::str(hidden.sizes()),
                c10::str(weight.sizes()));
+  GANTRY_CHECK(weight.size(0) > 0 && weight.size(1) > 0, "linear_cross_entropy: weight {} is empty",
+               c10::str(weight.sizes()));
   GANTRY_CHECK(!bias.defined() || (bias.dim() == 1 && bias.size(0) == weight.size(0)),
                "linear_cross_entropy: the bias does not fit weight {}", c10::str(weight.sizes()));
+  const auto type = hidden.scalar_type();
+  GANTRY_CHECK(type == at::kFloat || type == at::kBFloat16 || type == at::kHalf || type == at::kDouble,
+               "linear_cross_entropy: expected fp32, bf16, fp16 or fp64, got {}", c10::toString(type));
+  check_type("weight", weight, type);
+  if (bias.defined()) check_type("bias", bias, type);
   GANTRY_CHECK(labels.scalar_type() == at::kLong && labels.numel() == row_count(hidden),
                "linear_cross_entropy: expected {} int64 labels, got {} of {}", row_count(hidden), labels.numel(),
                c10::toString(labels.scalar_type()));
-  if (labels.is_cpu() && labels.numel() > 0) {
-    const auto highest = labels.max().item<std::int64_t>();
+}
+
+HeadProblem make_problem(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
+                         const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
+  check_options(options);
+  check_inputs(hidden, weight, bias, labels);
+  const at::NoGradGuard no_grad;
+  HeadProblem problem;
+  problem.hidden = hidden.reshape({-1, hidden.size(-1)}).contiguous();
+  problem.weight = weight;
+  problem.bias = bias.defined() ? bias.contiguous() : bias;
+  problem.labels = labels.reshape({-1}).contiguous();
+  problem.label_smoothing = options.label_smoothing;
+  problem.z_loss = options.z_loss;
+  problem.chunk_bytes = options.chunk_bytes;
+  const at::Tensor counted = problem.labels.ge(0).logical_and_(problem.labels.ne(options.ignore_index));
+  const at::Tensor positions = counted.nonzero().squeeze(1);
+  if (positions.size(0) < problem.labels.size(0)) {
+    problem.positions = positions;
+    problem.labels = problem.labels.index_select(0, positions);
+  }
+  if (problem.labels.size(0) > 0) {
+    const auto highest = problem.labels.max().item<std::int64_t>();
     GANTRY_CHECK(highest < weight.size(0), "linear_cross_entropy: label {} is outside a vocabulary of {}", highest,
                  weight.size(0));
   }
+  return problem;
+}
+
+double scale_of(const LinearCrossEntropyOptions& options, const HeadProblem& problem) {
+  if (options.reduction == LossReduction::kSum) return 1.0;
+  if (options.normalizer != 0) return 1.0 / options.normalizer;
+  return 1.0 / static_cast<double>(std::max<std::int64_t>(1, problem.labels.size(0)));
+}
+
+// Autocast would turn single products of the loop into another type.
+c10::impl::ExcludeDispatchKeyGuard without_autocast() {
+  return c10::impl::ExcludeDispatchKeyGuard(c10::autocast_dispatch_keyset);
 }
 
 }  // namespace
 
 at::Tensor linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
                                 const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
-  check_inputs(hidden, weight, bias, labels);
-  const at::Tensor flat = labels.reshape({-1}).contiguous();
-  double normalizer = options.normalizer;
-  if (normalizer == 0) normalizer = std::max<double>(1.0, flat.ge(0).sum().item<double>());
+  const auto guard = without_autocast();
+  HeadProblem problem = make_problem(hidden, weight, bias, labels, options);
+  problem.scale = scale_of(options, problem);
   // Inside forward() gradient mode is always off, so ask here: without it no slot may be written.
+  const bool tracked = at::GradMode::is_enabled();
+  const HeadNeeds needs{tracked && hidden.requires_grad(), tracked && weight.requires_grad(),
+                        tracked && bias.defined() && bias.requires_grad()};
   const at::TensorList biases(&bias, bias.defined() ? 1 : 0);
-  return LinearCrossEntropyFunction::apply(hidden, weight, biases, flat, normalizer, options.chunk_bytes,
-                                           at::GradMode::is_enabled());
+  return LinearCrossEntropyFunction::apply(hidden, weight, biases, problem, needs);
 }
 
 at::Tensor linear_cross_entropy_losses(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
                                        const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
-  check_inputs(hidden, weight, bias, labels);
+  const auto guard = without_autocast();
   const at::NoGradGuard no_grad;
-  const at::Tensor hidden2 = hidden.reshape({-1, hidden.size(-1)}).contiguous();
-  const at::Tensor flat = labels.reshape({-1}).contiguous();
-  const Chunks chunks = plan_chunks(hidden2, weight, options.chunk_bytes);
-  at::Tensor losses = at::empty({chunks.tokens}, hidden2.options().dtype(at::kFloat));
-  for (std::int64_t first = 0; first < chunks.tokens; first += chunks.rows) {
-    const std::int64_t rows = std::min(chunks.rows, chunks.tokens - first);
-    at::Tensor logits = chunk_logits(hidden2.narrow(0, first, rows), weight, bias);
-    at::Tensor part = losses.narrow(0, first, rows);
-    softmax_losses(logits, flat.narrow(0, first, rows), part, 0.0);
-  }
-  return losses;
+  const HeadProblem problem = make_problem(hidden, weight, bias, labels, options);
+  const at::Tensor losses = run_head(problem, {}).losses;
+  if (!problem.positions.defined()) return losses;
+  return at::zeros({problem.hidden.size(0)}, losses.options()).index_copy_(0, problem.positions, losses);
 }
 
 }  // namespace gantry::kernels

@@ -66,6 +66,11 @@ bool fits(const at::Tensor& c, std::int64_t m, std::int64_t n) {
          c.stride(1) == 1 && c.stride(0) >= n;
 }
 
+bool plain_bias(const at::Tensor& bias, std::int64_t n) {
+  return !bias.defined() ||
+         (bias.dim() == 1 && bias.size(0) == n && bias.is_contiguous() && bias.scalar_type() == at::kFloat);
+}
+
 void run(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, const float* bias, bool accumulate) {
   const Operand left = *operand_of(a), right = *operand_of(b);
   const GemmArgs args{.a = left.data,
@@ -105,17 +110,20 @@ bool gemm_applies(const at::Tensor& a, const at::Tensor& b) {
 }
 
 at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias) {
-  const bool plain_bias = !bias.defined() || (bias.dim() == 1 && bias.size(0) == b.size(1) && bias.is_contiguous() &&
-                                              bias.scalar_type() == at::kFloat);
-  if (!plain_bias || !gemm_applies(a, b)) return bias.defined() ? at::addmm(bias, a, b) : at::mm(a, b);
+  if (!gemm_applies(a, b) || !plain_bias(bias, b.size(1))) return bias.defined() ? at::addmm(bias, a, b) : at::mm(a, b);
   at::Tensor c = at::empty({a.size(0), b.size(1)}, a.options());
   run(a, b, c, raw_const<float>(bias), false);
   return c;
 }
 
-void matrix_product_out(at::Tensor c, const at::Tensor& a, const at::Tensor& b) {
-  if (gemm_applies(a, b) && fits(c, a.size(0), b.size(1))) return run(a, b, c, nullptr, false);
-  at::mm_out(c, a, b);
+void matrix_product_out(at::Tensor c, const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias) {
+  if (gemm_applies(a, b) && fits(c, a.size(0), b.size(1)) && plain_bias(bias, b.size(1))) {
+    run(a, b, c, raw_const<float>(bias), false);
+  } else if (bias.defined()) {
+    at::addmm_out(c, bias, a, b);
+  } else {
+    at::mm_out(c, a, b);
+  }
 }
 
 void add_matrix_product(tensor::GradientSlot& slot, const at::Tensor& a, const at::Tensor& b) {

@@ -14,8 +14,8 @@ bool gemm_applies(const at::Tensor& a, const at::Tensor& b);
 /// a b (+ bias [n], where defined) as a new tensor.
 at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias = {});
 
-/// c = a b for c [m, n], which must not overlap the operands.
-void matrix_product_out(at::Tensor c, const at::Tensor& a, const at::Tensor& b);
+/// c = a b (+ bias [n], where defined) for c [m, n], which must not overlap the operands.
+void matrix_product_out(at::Tensor c, const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias = {});
 
 /// slot (+)= a b, as tensor::accumulate_product.
 void add_matrix_product(tensor::GradientSlot& slot, const at::Tensor& a, const at::Tensor& b);
