@@ -6,16 +6,6 @@
 #include "tests/kernels/raw_support.h"
 
 namespace gantry::kernels {
-
-double value_of(Fp16 x) { return base::fp16_to_float(x.bits); }
-
-namespace testing {
-template <>
-Fp16 stored<Fp16>(double x) {
-  return {base::float_to_fp16(static_cast<float>(x))};
-}
-}  // namespace testing
-
 namespace {
 
 using namespace testing;

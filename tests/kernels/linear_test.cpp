@@ -201,6 +201,7 @@ TEST(Linear, MessagesNameWhatDoesNotFit) {
   EXPECT_MESSAGE(kernels::linear(x, w, at::zeros({5})), "linear: bias Float [5] does not fit weight Float [4, 16]");
   EXPECT_MESSAGE(kernels::linear(x, w, b.to(at::kBFloat16)), "linear: bias BFloat16 [4] does not fit");
   EXPECT_MESSAGE(fused_linear(x, {}), "fused_linear: no weights given");
+  EXPECT_MESSAGE(fused_linear_int8_input(x, {}), "fused_linear_int8_input: no weights given");
   EXPECT_MESSAGE(fused_linear(x, {w, w}, {b}), "linear: 1 biases for 2 weights");
   EXPECT_MESSAGE(kernels::linear(at::zeros({}), w), "at least one axis");
 }

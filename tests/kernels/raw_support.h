@@ -12,6 +12,7 @@
 #include "gantry/base/half.h"
 #include "gantry/base/isa.h"
 #include "gantry/base/random.h"
+#include "gantry/kernels/activation/activation_raw.h"  // Fp16
 #include "gantry/kernels/cpu/bf16.h"
 
 namespace gantry::kernels::testing {
@@ -44,10 +45,13 @@ std::vector<IsaVersion<Function>> usable_versions(Function scalar, Function avx2
 
 inline double value_of(float x) { return x; }
 inline double value_of(Bf16 x) { return base::bf16_to_float(x.bits); }
+inline double value_of(Fp16 x) { return base::fp16_to_float(x.bits); }
 template <class T>
 T stored(double x) {
   if constexpr (std::is_same_v<T, Bf16>) {
     return {base::float_to_bf16(static_cast<float>(x))};
+  } else if constexpr (std::is_same_v<T, Fp16>) {
+    return {base::float_to_fp16(static_cast<float>(x))};
   } else {
     return static_cast<T>(x);
   }
