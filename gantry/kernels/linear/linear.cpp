@@ -188,10 +188,10 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     return at::_unsafe_view(y, shape);  // no view to autograd, so that the next operator may work in place
   }
 
-  static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
+  static tensor_list backward(AutogradContext* ctx, const tensor_list& gradients) {
     if (static_cast<KeepInput>(ctx->saved_data["keep"].toInt()) == KeepInput::kTensor)
       return differentiate(ctx, gradients);
-    return first_order("linear_int8_input", [&] { return differentiate(ctx, gradients); });
+    return first_order("linear_int8_input", gradients, [&](const auto& dy) { return differentiate(ctx, dy); });
   }
 
   static tensor_list differentiate(AutogradContext* ctx, const tensor_list& gradients) {

@@ -106,8 +106,8 @@ struct GatedMlpFunction : torch::autograd::Function<GatedMlpFunction> {
     return at::_unsafe_view(out, shape);
   }
 
-  static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
-    return first_order("gated_mlp", [&] { return differentiate(ctx, gradients[0]); });
+  static tensor_list backward(AutogradContext* ctx, const tensor_list& gradients) {
+    return first_order("gated_mlp", gradients, [&](const auto& dy) { return differentiate(ctx, dy[0]); });
   }
 
   static tensor_list differentiate(AutogradContext* ctx, const at::Tensor& gradient) {

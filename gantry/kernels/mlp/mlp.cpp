@@ -58,8 +58,8 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
     return at::_unsafe_view(out, shape);
   }
 
-  static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
-    return first_order("mlp", [&] { return differentiate(ctx, gradients[0]); });
+  static tensor_list backward(AutogradContext* ctx, const tensor_list& gradients) {
+    return first_order("mlp", gradients, [&](const auto& dy) { return differentiate(ctx, dy[0]); });
   }
 
   static tensor_list differentiate(AutogradContext* ctx, const at::Tensor& gradient) {

@@ -76,7 +76,7 @@ class HooksAway {
 
  private:
   struct Hooks {
-    c10::intrusive_ptr<torch::autograd::Node> node;
+    decltype(torch::autograd::Edge::function) node;  // the pointer type changed between releases of libtorch
     std::vector<std::unique_ptr<torch::autograd::FunctionPreHook>> plain;
     std::unordered_map<std::size_t, std::unique_ptr<torch::autograd::FunctionPreHook>> retaining;
   };
@@ -144,8 +144,8 @@ struct SegmentFunction : torch::autograd::Function<SegmentFunction> {
     return y.detach();  // no view, so that the next operator may work in place
   }
 
-  static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
-    return first_order("rerun_segment", [&] { return differentiate(ctx, gradients[0]); });
+  static tensor_list backward(AutogradContext* ctx, const tensor_list& gradients) {
+    return first_order("rerun_segment", gradients, [&](const auto& dy) { return differentiate(ctx, dy[0]); });
   }
 
   static tensor_list differentiate(AutogradContext* ctx, const at::Tensor& gradient) {
