@@ -195,7 +195,7 @@ SectionMemory analyse(const spec::OperatorGraph& graph, spec::NodeRange range) {
   GANTRY_CHECK(range.first >= 0 && range.first < range.end && range.end <= graph.all().end,
                "memory of nodes [{}, {}): the graph has {} nodes", range.first, range.end, graph.all().end);
   const Section section(graph, range);
-  std::set<int> saved = section.inputs;
+  std::set<int> saved;
   for (const auto& [id, keeper] : section.first_keeper) saved.insert(id);
   SectionMemory memory;
   memory.saved_checkpointed = to_expr(section.bytes(section.inputs));

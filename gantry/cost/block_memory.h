@@ -19,7 +19,8 @@ namespace gantry::cost {
 /// Bytes on one rank, over the symbols b (sequences), s (tokens of each) and tp.
 struct SectionMemory {
   symbolic::Expr saved_checkpointed;  ///< inputs of the section: all that a checkpointed one keeps
-  symbolic::Expr saved;               ///< what its nodes keep for backward, inputs included
+  symbolic::Expr
+      saved;  ///< what its nodes keep for backward; inputs only where a node keeps them (in-place norms do not)
   /// Most that is live while it runs forward, its kept input and output included.
   symbolic::Expr peak_forward;
   /// Most that is live while it runs backward after a forward that kept everything (or after recomputation): saved

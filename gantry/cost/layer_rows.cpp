@@ -37,7 +37,7 @@ ChannelTimes layer_row(const LayerWork& work, Phase phase, bool first, bool last
     return {compute, last ? 0 : forward_gather(work, phase), last ? 0 : forward_in(work, phase),
             first ? 0 : forward_out(work, phase, checkpointed)};
   }
-  const double compute = work.backward_s + (checkpointed ? work.forward_s : 0);
+  const double compute = work.backward_s + repeated_s(work, checkpointed);
   const double gather = first ? 0 : backward_gather(work);
   const double reduce = last ? 0 : reduction(work, phase);
   return {compute, gather + reduce, first ? 0 : backward_in(work, checkpointed), last ? 0 : work.out_gradients_s};
@@ -55,7 +55,7 @@ ChannelTimes exposed_after(const LayerWork& work, Phase phase, bool checkpointed
 
 double layer_serial_s(const LayerWork& work, Phase phase, bool checkpointed) {
   if (is_forward(phase)) return work.tp_forward_s;
-  return work.tp_backward_s + (checkpointed ? work.tp_forward_s : 0);
+  return work.tp_backward_s + (checkpointed ? work.tp_forward_s : work.tp_rerun_s);
 }
 
 CheckpointSplit split_checkpoints(int layers, int checkpointed, bool last_before_first) {

@@ -16,9 +16,11 @@ enum class Phase : std::uint8_t { kForwardFirst, kForward, kBackward, kBackwardL
 struct LayerWork {
   double forward_s = 0;
   double backward_s = 0;  ///< accumulation included, recomputation not
+  double rerun_s = 0;     ///< what a plain layer's memory mode computes again
   double optimizer_s = 0;
   double tp_forward_s = 0;
   double tp_backward_s = 0;
+  double tp_rerun_s = 0;
   double gather_s = 0;          ///< all-gather of the weights
   double reduce_s[2] = {0, 0};  ///< gradients after micro-batches before the last, and after the last
   bool gather_each = false;     ///< ZeRO-3
@@ -33,6 +35,10 @@ struct LayerWork {
   double out_activations_s[2] = {0, 0};
 };
 
+/// Seconds of compute that a layer's backward repeats of its forward.
+inline double repeated_s(const LayerWork& work, bool checkpointed) {
+  return checkpointed ? work.forward_s : work.rerun_s;
+}
 /// Channel times of a layer; `first` and `last` name its place in the stage.
 ChannelTimes layer_row(const LayerWork& work, Phase phase, bool first, bool last, bool checkpointed);
 /// What nothing overlaps: before the first executed layer of a phase, and after the last executed one.

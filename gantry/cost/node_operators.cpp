@@ -117,8 +117,7 @@ std::vector<std::int64_t> Mapper::attention_sizes(const GraphTensor& q, const Gr
 
 std::vector<OperatorUse> Mapper::attention() const {
   const auto sizes = attention_sizes(input(0), input(1));
-  // The separate kernels hold the scores in their workspace.
-  if (node_.workspace_bytes.is_zero()) {
+  if (node_.score_bytes.is_zero()) {
     const double causal = operator_work("attention_flash", sizes, 2).forward.flops;
     return {{.op = "attention_flash", .sizes = sizes, .flops_share = node_.matrix_flops.evaluate(sizes_) / causal}};
   }

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "gantry/spec/memory_modes.h"
+
 namespace gantry::cost {
 
 /// Devices of a stage: `per_node` on each of `nodes` nodes.
@@ -17,10 +19,21 @@ struct Mesh {
 enum class LayerMode : std::uint8_t {
   kStore,      ///< stock layers
   kInPlace,    ///< Tempo's in-place activation and norms
-  kRecompute,  ///< cheap outputs (norms, activations) made again in backward
+  kRecompute,  ///< in-place norms; the activation's output made again in backward
+  kRerunMlp,   ///< as kRecompute, and the MLP keeps its input only: its first product runs again
+  kRerun,      ///< as kRerunMlp, and so does attention: projections and flash attention run again
 };
-inline constexpr int kLayerModes = 3;
-std::string_view layer_mode_name(LayerMode mode);  ///< "store", "in_place", "recompute"
+inline constexpr int kLayerModes = 5;
+std::string_view layer_mode_name(LayerMode mode);  ///< "store", "in_place", "recompute", "rerun_mlp", "rerun"
+
+/// What the layers of a stage in that mode are set to (checkpointed ones: those of checkpointed_mode). Without flash
+/// attention the score matrices are held, and kRerun is an InputError.
+spec::LayerMemory layer_memory(LayerMode mode, bool flash_attention);
+
+/// Mode of the checkpointed layers of a stage: their forward runs again as a whole, so none reruns its parts besides.
+inline LayerMode checkpointed_mode(LayerMode mode) {
+  return mode > LayerMode::kRecompute ? LayerMode::kRecompute : mode;
+}
 
 struct Policy {
   int micro_batch = 1;  ///< sequences of one model replica in a micro-batch

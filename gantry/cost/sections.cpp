@@ -6,6 +6,7 @@
 #include "gantry/base/check.h"
 #include "gantry/cost/block_memory.h"
 #include "gantry/cost/collectives.h"
+#include "gantry/spec/memory_modes.h"
 #include "gantry/spec/operator_graph.h"
 #include "gantry/spec/sharding.h"
 #include "gantry/spec/tensor_table.h"
@@ -20,18 +21,8 @@ spec::GraphOptions graph_options(const CostOptions& options, const SectionKey& k
   graph.weight_bytes = graph.activation_bytes;
   graph.sequence_parallel = key.sequence_parallel;
   if (options.artifact_terms) graph.loss_bytes = graph.activation_bytes;
-  graph.attention = options.flash_attention           ? spec::AttentionMemory::kFlash
-                    : key.mode == LayerMode::kInPlace ? spec::AttentionMemory::kInPlace
-                                                      : spec::AttentionMemory::kStore;
-  if (key.mode == LayerMode::kInPlace) {
-    graph.activation = spec::ActivationMemory::kInPlace;
-    graph.norm = spec::NormMemory::kInPlace;
-  } else if (key.mode == LayerMode::kRecompute) {
-    graph.activation = spec::ActivationMemory::kRecompute;
-    graph.norm = spec::NormMemory::kRecompute;
-  }
   if (options.chunked_loss) graph.loss = spec::LossMemory::kChunked;
-  return graph;
+  return spec::with_memory(graph, layer_memory(key.mode, options.flash_attention));
 }
 
 bool is_linear_bias(const spec::TensorSpec& tensor) {
@@ -64,6 +55,15 @@ double weight_gradient_seconds(const SectionSeconds& seconds) {
   double sum = 0;
   for (const OperatorLine& line : seconds.lines) sum += line.op == "linear" ? line.backward_s / 2 : 0;
   return sum;
+}
+
+// `plain`, priced as a whole, in parts: what a checkpointed block does as well, and the rest.
+void split_rerun(Section& plain, const Section& checkpointed) {
+  plain.rerun_s = std::max(plain.backward_s - checkpointed.backward_s, 0.0);
+  plain.backward_s = checkpointed.backward_s;
+  plain.tp_rerun_s = std::max(plain.tp_backward_s - checkpointed.tp_backward_s, 0.0);
+  plain.tp_backward_s = checkpointed.tp_backward_s;
+  plain.checkpointed_peak_more = std::max(checkpointed.peak_backward - plain.peak_backward, 0.0);
 }
 
 struct MemoryValues {
@@ -104,8 +104,19 @@ SectionTable::SectionTable(const spec::ModelConfig& model, std::int64_t sequence
 
 const SectionTable::Entry& SectionTable::entry(const SectionKey& key) const {
   const std::lock_guard lock(mutex_);
+  return locked_entry(key);
+}
+
+const SectionTable::Entry& SectionTable::locked_entry(const SectionKey& key) const {
   const auto found = entries_.find(key);
-  return found != entries_.end() ? found->second : entries_.emplace(key, make(key)).first->second;
+  if (found != entries_.end()) return found->second;
+  Entry entry = make(key);
+  if (checkpointed_mode(key.mode) != key.mode) {
+    SectionKey checkpointed = key;
+    checkpointed.mode = checkpointed_mode(key.mode);
+    split_rerun(entry.sections.block, locked_entry(checkpointed).sections.block);
+  }
+  return entries_.emplace(key, std::move(entry)).first->second;
 }
 
 const Sections& SectionTable::at(const SectionKey& key) const { return entry(key).sections; }
@@ -114,13 +125,13 @@ const std::vector<OperatorLine>& SectionTable::lines(const SectionKey& key) cons
 SectionTable::Entry SectionTable::make(const SectionKey& key) const {
   Entry entry;
   spec::GraphOptions options = graph_options(options_, key);
+  SectionKey stock_key = key;
+  stock_key.mode = LayerMode::kStore;
+  spec::GraphOptions stock_options = graph_options(options_, stock_key);
   const bool kv_repeated = key.tensor_parallel > model_.num_kv_heads;
-  options.kv_heads_repeated = kv_repeated;
+  options.kv_heads_repeated = stock_options.kv_heads_repeated = kv_repeated;
   const spec::OperatorGraph graph = spec::operator_graph(model_, options);
-  options.activation = spec::ActivationMemory::kStore;
-  options.norm = spec::NormMemory::kStore;
-  if (options.attention == spec::AttentionMemory::kInPlace) options.attention = spec::AttentionMemory::kStore;
-  const spec::OperatorGraph stock = spec::operator_graph(model_, options);
+  const spec::OperatorGraph stock = spec::operator_graph(model_, stock_options);
   const spec::Bindings sizes{static_cast<double>(key.micro_batch), static_cast<double>(sequence_),
                              static_cast<double>(sequence_), static_cast<double>(key.tensor_parallel)};
   const auto section = [&](spec::NodeRange range) {

@@ -17,16 +17,19 @@ namespace gantry::cost {
 struct Section {
   double elements = 0;  ///< of weights
   double forward_s = 0;
-  double backward_s = 0;         ///< without adding gradients up
+  double backward_s = 0;         ///< without adding gradients up; of a block: where it is checkpointed
+  double rerun_s = 0;            ///< what the backward of a block that is not checkpointed computes again besides
   double weight_gradient_s = 0;  ///< part of backward_s that only makes gradients of weights
   double accumulate_s = 0;       ///< adding the gradients of one micro-batch to those before
   double optimizer_s = 0;        ///< AdamW over all elements
   double tp_forward_s = 0;       ///< tensor-parallel collectives
   double tp_backward_s = 0;
+  double tp_rerun_s = 0;  ///< as rerun_s
   double saved_checkpointed = 0;
   double saved = 0;
   double peak_forward = 0;
   double peak_backward = 0;
+  double checkpointed_peak_more = 0;  ///< of peak_backward, where the block is checkpointed
   double output = 0;
   double scores = 0;
 };
@@ -60,6 +63,7 @@ class SectionTable {
     std::vector<OperatorLine> lines;
   };
   const Entry& entry(const SectionKey& key) const;
+  const Entry& locked_entry(const SectionKey& key) const;
   Entry make(const SectionKey& key) const;
 
   spec::ModelConfig model_;  // one layer

@@ -40,8 +40,7 @@ double CostModel::host_bytes_per_device() const {
 }
 
 bool CostModel::divisible(int tensor_parallel) const {
-  return tensor_parallel <= impl_->cluster.devices_per_node &&
-         impl_->model.vocab_size % tensor_parallel == 0 &&
+  return tensor_parallel <= impl_->cluster.devices_per_node && impl_->model.vocab_size % tensor_parallel == 0 &&
          !spec::tensor_parallel_refusal(impl_->model, tensor_parallel).has_value();
 }
 

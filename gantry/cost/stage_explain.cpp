@@ -59,9 +59,10 @@ class PhaseWriter {
   }
   LayerStep layer(Phase phase, int i) const {
     const bool kept_inputs_only = checkpointed(i);
-    const bool repeats = kept_inputs_only && (phase == Phase::kBackward || phase == Phase::kBackwardLast);
+    const bool backward = phase == Phase::kBackward || phase == Phase::kBackwardLast;
     return {layer_row(parts_.work, phase, i == 0, i == query_.layers - 1, kept_inputs_only),
-            layer_serial_s(parts_.work, phase, kept_inputs_only), i, "layer", repeats ? parts_.work.forward_s : 0};
+            layer_serial_s(parts_.work, phase, kept_inputs_only), i, "layer",
+            backward ? repeated_s(parts_.work, kept_inputs_only) : 0};
   }
 
   const StageParts& parts_;
@@ -137,12 +138,14 @@ std::vector<CostTerm> CostModel::explain_time(const StageQuery& query) const {
   const StageParts parts = impl_->parts(query);
   const LayerWork& work = parts.work;
   const StageCost cost = price(query);
+  const int plain = query.layers - query.checkpointed;
   std::vector<CostTerm> terms{{"forward", query.layers * work.forward_s},
                               {"backward", query.layers * work.backward_s},
-                              {"recomputation", query.checkpointed * work.forward_s}};
+                              {"recomputation", query.checkpointed * work.forward_s + plain * work.rerun_s}};
   if (query.accumulation == 1) terms.push_back({"optimizer step", query.layers * work.optimizer_s});
-  terms.push_back({"tensor-parallel collectives",
-                   query.layers * (work.tp_forward_s + work.tp_backward_s) + query.checkpointed * work.tp_forward_s});
+  terms.push_back({"tensor-parallel collectives", query.layers * (work.tp_forward_s + work.tp_backward_s) +
+                                                      query.checkpointed * work.tp_forward_s +
+                                                      plain * work.tp_rerun_s});
   double edges = 0;
   if (query.first) edges += parts.pre.steady_s;
   if (query.last) edges += parts.post.steady_s + parts.post.backward_s;

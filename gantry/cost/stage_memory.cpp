@@ -54,6 +54,7 @@ StageMemory stage_memory(const Sections& sections, const Policy& policy, const C
   for (const int kind : {0, 1}) memory.saved[kind] = memory.full_saved[kind] * (1 - policy.activation_offload);
   memory.peak_forward = block.peak_forward;
   memory.peak_backward = block.peak_backward;
+  memory.checkpointed_peak_more = block.checkpointed_peak_more;
   memory.output = block.output;
   // Our liveness counts the score matrices; the released code adds the product's own buffer.
   memory.scores = options.artifact_terms ? block.scores : 0;
@@ -74,9 +75,14 @@ StageMemory::Peaks StageMemory::peaks(int layers, int checkpointed, double warmu
   const double others = checkpointed == layers ? (layers - 1) * saved[1] : micro_batch - saved[0];
   const double restored = activation_offload * (checkpointed >= layers - 1 ? full_saved[1] : full_saved[0]);
   const double common = warmup * micro_batch + scores + (first ? pre_states + (warmup + 1) * pre_saved : 0);
+  double running = peak_backward;
+  if (checkpointed_peak_more > 0 && checkpointed > 0) {
+    // The last checkpointed layer to run has only those before it beside it.
+    running = std::max(running, (checkpointed - 1) * saved[1] + peak_backward + checkpointed_peak_more - others);
+  }
   Peaks peaks;
   peaks.forward = states_forward + common + others + restored + peak_forward + 2 * warmup * output;
-  peaks.backward = states_backward + common + others + restored + peak_backward + 2 * (warmup + 1) * output;
+  peaks.backward = states_backward + common + others + restored + running + 2 * (warmup + 1) * output;
   if (last) {
     const double own_states = post_states - (first ? shared_states : 0);
     const double head = common + own_states + micro_batch;

@@ -27,6 +27,7 @@ struct StageMemory {
   double activation_offload = 0;
   double peak_forward = 0;
   double peak_backward = 0;
+  double checkpointed_peak_more = 0;  ///< of peak_backward, for a checkpointed layer
   double output = 0;
   double scores = 0;
   double pre_states = 0;

@@ -66,6 +66,8 @@ StageParts stage_parts(const SectionTable& table, const Profile& profile, const 
   LayerWork& work = parts.work;
   work.forward_s = block.forward_s;
   work.backward_s = block.backward_s + block.accumulate_s * (accumulation - 1) / accumulation;
+  work.rerun_s = block.rerun_s;
+  work.tp_rerun_s = block.tp_rerun_s;
   work.tp_forward_s = block.tp_forward_s;
   work.tp_backward_s = block.tp_backward_s;
   if (options.price_optimizer) work.optimizer_s = block.optimizer_s / (policy.zero >= 1 ? policy.data_parallel : 1);
@@ -112,7 +114,7 @@ StageSeconds stage_seconds(const StageParts& parts, const Factors& factors, cons
   for (const bool checkpointed : {false, true}) {
     const ChannelTimes before = exposed_before(work, Phase::kBackwardLast, checkpointed);
     seconds.before_backward_s[checkpointed] = overlap_s(before, factors);
-    const double hidden = work.backward_s + (checkpointed ? work.forward_s : 0) - before[1] - before[2];
+    const double hidden = work.backward_s + repeated_s(work, checkpointed) - before[1] - before[2];
     seconds.post_reduce_s[checkpointed] = std::max(parts.post.reduce_s - std::max(hidden, 0.0), 0.0);
   }
   return seconds;

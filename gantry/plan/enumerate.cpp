@@ -1,6 +1,8 @@
 #include "gantry/plan/enumerate.h"
 
 #include <algorithm>
+#include <array>
+#include <functional>
 #include <limits>
 
 #include "gantry/cost/sections.h"
@@ -9,6 +11,43 @@ namespace gantry::plan {
 namespace {
 
 bool power_of_two(std::int64_t value) { return (value & (value - 1)) == 0; }
+
+// All that a mode changes and that a plan's time or memory grows with.
+std::array<double, 9> burden(const cost::Section& s) {
+  return {s.forward_s, s.backward_s,   s.backward_s + s.rerun_s, s.tp_backward_s + s.tp_rerun_s,
+          s.saved,     s.peak_forward, s.peak_backward,          s.peak_backward + s.checkpointed_peak_more,
+          s.output};
+}
+
+bool no_worse(const cost::Sections& a, const cost::Sections& b) {
+  const auto section = [](const cost::Section& x, const cost::Section& y) {
+    const auto left = burden(x);
+    const auto right = burden(y);
+    return std::equal(left.begin(), left.end(), right.begin(), std::less_equal<>());
+  };
+  return section(a.pre, b.pre) && section(a.block, b.block) && section(a.post, b.post);
+}
+
+// The modes of `space` that can be priced and that no other one beats or equals in everything; of equals the first.
+std::vector<cost::LayerMode> useful_modes(const SearchSpace& space, const cost::CostModel& model,
+                                          const cost::Policy& policy) {
+  std::vector<std::pair<cost::LayerMode, const cost::Sections*>> modes;
+  for (const cost::LayerMode mode : space.modes) {
+    if (mode == cost::LayerMode::kRerun && !model.options().flash_attention) continue;
+    const cost::SectionKey key{policy.micro_batch, policy.tensor_parallel, mode, policy.sequence_parallel};
+    modes.emplace_back(mode, &model.sections().at(key));
+  }
+  std::vector<cost::LayerMode> useful;
+  for (std::size_t i = 0; i < modes.size(); ++i) {
+    bool beaten = false;
+    for (std::size_t j = 0; j < modes.size() && !beaten; ++j) {
+      if (j == i || !no_worse(*modes[j].second, *modes[i].second)) continue;
+      beaten = j < i || !no_worse(*modes[i].second, *modes[j].second);
+    }
+    if (!beaten) useful.push_back(modes[i].first);
+  }
+  return useful;
+}
 
 }  // namespace
 
@@ -44,15 +83,15 @@ std::vector<cost::Policy> shapes_of(const SearchInput& input, const SearchSpace&
   const int micro_batch = static_cast<int>(samples / dp);
   if (space.micro_batch_powers && !power_of_two(micro_batch)) return shapes;
   if (space.micro_batch > 0 && micro_batch != space.micro_batch) return shapes;
-  for (const cost::LayerMode mode : space.modes) {
-    for (const bool sequence_parallel : space.sequence_parallel) {
-      if (sequence_parallel && (tp == 1 || input.sequence % tp != 0)) continue;
-      cost::Policy policy;
-      policy.micro_batch = micro_batch;
-      policy.data_parallel = dp;
-      policy.tensor_parallel = tp;
+  for (const bool sequence_parallel : space.sequence_parallel) {
+    if (sequence_parallel && (tp == 1 || input.sequence % tp != 0)) continue;
+    cost::Policy policy;
+    policy.micro_batch = micro_batch;
+    policy.data_parallel = dp;
+    policy.tensor_parallel = tp;
+    policy.sequence_parallel = sequence_parallel;
+    for (const cost::LayerMode mode : useful_modes(space, model, policy)) {
       policy.mode = mode;
-      policy.sequence_parallel = sequence_parallel;
       shapes.push_back(policy);
     }
   }
@@ -80,7 +119,8 @@ bool allowed(const SearchSpace& space, Schedule schedule) { return std::ranges::
 double layer_seconds(const cost::CostModel& model, const cost::Policy& policy) {
   const cost::Section& block =
       model.sections().at({policy.micro_batch, policy.tensor_parallel, policy.mode, policy.sequence_parallel}).block;
-  return block.forward_s + block.backward_s + block.tp_forward_s + block.tp_backward_s;
+  return block.forward_s + block.backward_s + block.rerun_s + block.tp_forward_s + block.tp_backward_s +
+         block.tp_rerun_s;
 }
 
 double lower_bound_s(const SearchInput& input, const SearchSpace& space, const cost::CostModel& model,

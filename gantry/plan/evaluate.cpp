@@ -28,8 +28,9 @@ Objective schedule_objective(Schedule schedule, int chunks, int accumulation, do
 
 double weight_gradient_share(const cost::CostModel& model, int tensor_parallel) {
   double least = 1;
-  for (int mode = 0; mode < cost::kLayerModes; ++mode) {
-    const cost::SectionKey key{1, tensor_parallel, static_cast<cost::LayerMode>(mode), false};
+  // Checkpointed layers, which repeat most, run in one of these modes.
+  for (const cost::LayerMode mode : {cost::LayerMode::kStore, cost::LayerMode::kInPlace, cost::LayerMode::kRecompute}) {
+    const cost::SectionKey key{1, tensor_parallel, mode, false};
     const cost::Section& block = model.sections().at(key).block;
     const double seconds =
         2 * (block.forward_s + block.tp_forward_s) + block.backward_s + block.accumulate_s + block.tp_backward_s;

@@ -147,7 +147,8 @@ void read_offload(Reader reader, cost::Policy& policy) {
   reader.done();
 }
 
-constexpr cost::LayerMode kModes[] = {cost::LayerMode::kStore, cost::LayerMode::kInPlace, cost::LayerMode::kRecompute};
+constexpr cost::LayerMode kModes[] = {cost::LayerMode::kStore, cost::LayerMode::kInPlace, cost::LayerMode::kRecompute,
+                                      cost::LayerMode::kRerunMlp, cost::LayerMode::kRerun};
 static_assert(std::size(kModes) == cost::kLayerModes);
 
 Stage read_stage(Reader reader) {

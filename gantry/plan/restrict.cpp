@@ -60,7 +60,9 @@ void restrict_one(SearchSpace& space, std::string_view key, std::string_view tex
     choose<cost::LayerMode>(space.modes, key, text,
                             {{"store", cost::LayerMode::kStore},
                              {"in_place", cost::LayerMode::kInPlace},
-                             {"recompute", cost::LayerMode::kRecompute}});
+                             {"recompute", cost::LayerMode::kRecompute},
+                             {"rerun_mlp", cost::LayerMode::kRerunMlp},
+                             {"rerun", cost::LayerMode::kRerun}});
   } else if (key == "sequence_parallel") {
     std::vector<bool> choice;
     choose<bool>(choice, key, text, {{"on", true}, {"off", false}});

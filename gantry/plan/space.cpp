@@ -14,6 +14,9 @@ using cost::LayerMode;
 const std::vector<double> kCoarseRatios{0, .25, .375, .5, .75, 1};
 const std::vector<double> kFineRatios{0, .25, .375, .5, .625, .75, .875, 1};
 
+const std::vector<LayerMode> kAllModes{LayerMode::kStore, LayerMode::kInPlace, LayerMode::kRecompute,
+                                       LayerMode::kRerunMlp, LayerMode::kRerun};
+
 SearchSpace mist() {
   SearchSpace space;
   space.name = "mist";
@@ -35,7 +38,7 @@ SearchSpace full() {
   space.zero = {0, 1, 2, 3};
   space.max_micro_batch = 16;
   space.micro_batch_powers = false;
-  space.modes = {LayerMode::kStore, LayerMode::kInPlace, LayerMode::kRecompute};
+  space.modes = kAllModes;
   space.sequence_parallel = {false, true};
   space.chunked_loss = {true, false};
   space.mixed_stages = true;
@@ -191,7 +194,7 @@ std::vector<SearchSpace> ablation_spaces() {
   add("+ gradient offload");
   space.weights = kCoarseRatios;
   add("+ weight offload");
-  space.modes = {LayerMode::kStore, LayerMode::kInPlace, LayerMode::kRecompute};
+  space.modes = kAllModes;
   space.chunked_loss = {false, true};
   add("+ memory-saving layers");
   space = full();

@@ -42,7 +42,11 @@ void StageFamily::add_groups(const cost::Policy& base) {
         group.first_forward.resize(space_.optimizer.size());
         group.first_forward[0] = FirstForward{group.seconds.forward_first, group.seconds.post_gather_s};
         group.optimizer_bytes = group.parts.memory.resident.optimizer;
-        group.least_t_s = group.seconds.forward.interior[0] + group.seconds.backward.interior[0];
+        const auto layer_s = [&](std::size_t checkpointed) {
+          return group.seconds.forward.interior[checkpointed] + group.seconds.backward.interior[checkpointed];
+        };
+        // A checkpointed layer offloads less.
+        group.least_t_s = std::min(layer_s(0), layer_s(1));
         groups_.push_back(std::move(group));
       }
     }
@@ -90,14 +94,45 @@ const StageFamily::FirstForward& StageFamily::first_forward(Group& group, int ra
   return *cached;
 }
 
-void StageFamily::append_times(std::vector<FrontPoint>& times, Role role, int layers, int checkpointed, int chunks,
-                               int index, double limit_s) {
+// Below this count no stage of the range fits, however much of the optimizer states is offloaded; layers + 1 where none
+// does.
+int StageFamily::fewest_checkpointed(const Group& group, const StageRange& range) const {
+  const bool first = is_first(range.role);
+  const bool last = is_last(range.role);
+  const double allowed = model_.device_bytes() / cost::memory_margin(model_.model(), model_.sequence(), group.policy,
+                                                                     first, last, model_.options());
+  const double moved = space_.optimizer.back() * group.optimizer_bytes;
+  cost::StageMemory memory = group.parts.memory;
+  memory.checkpointed_peak_more = 0;  // what is left never grows with the count
+  const auto fits = [&](int count) {
+    const auto peaks = memory.peaks(range.layers, count, range.least_warmup, first, last);
+    return peaks.forward - (range.layers - 1) * moved <= allowed && peaks.backward - range.layers * moved <= allowed;
+  };
+  if (fits(0)) return 0;
+  int misses = 0;
+  int fitting = range.layers + 1;
+  while (fitting - misses > 1) {
+    const int middle = (misses + fitting) / 2;
+    (fits(middle) ? fitting : misses) = middle;
+  }
+  return fitting;
+}
+
+void StageFamily::append_times(std::vector<FrontPoint>& times, const StageRange& range, int index,
+                               double limit_s) const {
   for (std::size_t i = 0; i < groups_.size(); ++i) {
     const Group& group = groups_[i];
-    if (layers * group.least_t_s >= limit_s) break;  // and so are all that follow
-    const cost::StageTime time = cost::stage_time(group.parts, group.seconds, model_.options(), layers, checkpointed,
-                                                  is_first(role), is_last(role), accumulation_, chunks);
-    if (time.t_s < limit_s) times.push_back({time.t_s, time.d_s, {index, static_cast<int>(i), 0, checkpointed}});
+    if (range.layers * group.least_t_s >= limit_s) break;  // and so are all that follow
+    for (int count = fewest_checkpointed(group, range); count <= range.layers; ++count) {
+      const bool allowed = count == 0              ? range.checkpoint_none
+                           : count == range.layers ? range.checkpoint_all
+                                                   : range.checkpoint_some;
+      if (!allowed) continue;
+      const cost::StageTime time =
+          cost::stage_time(group.parts, group.seconds, model_.options(), range.layers, count, is_first(range.role),
+                           is_last(range.role), accumulation_, range.chunks);
+      if (time.t_s < limit_s) times.push_back({time.t_s, time.d_s, {index, static_cast<int>(i), 0, count}});
+    }
   }
 }
 

@@ -27,6 +27,17 @@ struct FrontPoint {
   PolicyChoice choice;
 };
 
+/// Stages whose times are wanted.
+struct StageRange {
+  Role role = Role::kOnly;
+  int layers = 1;
+  int chunks = 1;
+  double least_warmup = 0;      ///< of all stages that the times are for
+  bool checkpoint_none = true;  ///< counts of checkpointed layers: 0,
+  bool checkpoint_all = true;   ///< all,
+  bool checkpoint_some = true;  ///< and what lies between
+};
+
 class StageFamily {
  public:
   /// `base` has micro-batch, dp, tp, mode and sequence parallelism set.
@@ -34,9 +45,8 @@ class StageFamily {
               int accumulation);
 
   /// Appends every policy's seconds for a stage of this shape, no optimizer states offloaded, where t is below
-  /// `limit_s`; memory is not looked at. `index` is the family's, in the choices.
-  void append_times(std::vector<FrontPoint>& times, Role role, int layers, int checkpointed, int chunks, int index,
-                    double limit_s);
+  /// `limit_s`; without those that fit nowhere in the range. `index` is the family's, in the choices.
+  void append_times(std::vector<FrontPoint>& times, const StageRange& range, int index, double limit_s) const;
 
   /// The same policy with the least offload of optimizer states at which the stage fits; nothing where none suffices.
   /// `warmup` as in cost::StageQuery.
@@ -63,6 +73,7 @@ class StageFamily {
     double least_t_s = 0;                                    // an interior layer's
   };
   void add_groups(const cost::Policy& base);
+  int fewest_checkpointed(const Group& group, const StageRange& range) const;
   int least_optimizer_ratio(const Group& group, Role role, double warmup, int layers, int checkpointed) const;
   const FirstForward& first_forward(Group& group, int ratio);
 

@@ -74,10 +74,13 @@ class Pricer {
     int last;
   };
 
-  // Times do not depend on the stages after; memory does.
+  // Times do not depend on the stages after; memory does, and grows with the warm-up.
   void price(Role role, Range after, int layers, int mesh) {
     if (after.last < after.first) return;
-    collect_times(role, layers, mesh);
+    const double least_warmup = std::min(problem_.warmup(after.first), problem_.warmup(after.last));
+    collect_times({role, layers, problem_.chunks, least_warmup, problem_.checkpoint_none, problem_.checkpoint_all,
+                   problem_.checkpoint_some},
+                  mesh);
     if (times_.empty()) return;
     for (int p = after.first; p <= after.last; ++p) {
       std::vector<StagePoint>& points = result_.tables.at(role, p, layers, mesh);
@@ -90,16 +93,11 @@ class Pricer {
     }
   }
 
-  void collect_times(Role role, int layers, int mesh) {
+  void collect_times(const StageRange& range, int mesh) {
     times_.clear();
     const double limit = problem_.bound_s / problem_.accumulation;
     for (const auto& [family, index] : by_mesh_[static_cast<std::size_t>(mesh)]) {
-      for (int count = 0; count <= layers; ++count) {
-        const bool allowed = count == 0        ? problem_.checkpoint_none
-                             : count == layers ? problem_.checkpoint_all
-                                               : problem_.checkpoint_some;
-        if (allowed) family->append_times(times_, role, layers, count, problem_.chunks, index, limit);
-      }
+      family->append_times(times_, range, index, limit);
     }
     least_d_s_.resize(times_.size());
     sorted_ = 0;

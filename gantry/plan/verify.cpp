@@ -62,6 +62,9 @@ class Verifier {
     if (stage.policy.zero < 0 || stage.policy.zero > 3) {
       add(at(i, "zero"), "expected 0, 1, 2 or 3, found {}", stage.policy.zero);
     }
+    if (stage.policy.mode == cost::LayerMode::kRerun && !plan_.flash_attention) {
+      add(at(i, "layer_mode"), "rerun runs flash attention again, and flash_attention is off; choose rerun_mlp");
+    }
     check_ratio(i, "weights", stage.policy.weight_offload);
     check_ratio(i, "gradients", stage.policy.gradient_offload);
     check_ratio(i, "optimizer", stage.policy.optimizer_offload);

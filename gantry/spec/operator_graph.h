@@ -104,8 +104,8 @@ struct GraphOptions {
   NormMemory norm = NormMemory::kStore;
   AttentionMemory attention = AttentionMemory::kStore;
   MaskMemory masks = MaskMemory::kByte;       ///< of hidden dropout, and of what follows where that is not set
-  std::optional<MaskMemory> attention_masks;  ///< kReplay: also a mask in the sign of the probabilities
-  std::optional<MaskMemory> side_flags;       ///< of in-place activations
+  std::optional<MaskMemory> attention_masks = {};  ///< kReplay: also a mask in the sign of the probabilities
+  std::optional<MaskMemory> side_flags = {};       ///< of in-place activations
   LossMemory loss = LossMemory::kStore;
   std::int64_t loss_chunk_tokens = 1024;  ///< tokens of a chunk of LossMemory::kChunked
   int loss_bytes = 4;                     ///< of a log-probability; 2: the loss is computed in half precision

@@ -179,7 +179,8 @@ TEST(PlanFile, RangesAreChecked) {
   EXPECT_EQ(error_with("/schedule", "gpipe"),
             "p.json: 'schedule' must be one of '1f1b', 'interleaved', 'zero_bubble', found 'gpipe'");
   EXPECT_EQ(error_with("/stages/0/layer_mode", "fast"),
-            "p.json: stages[0]: 'layer_mode' must be one of 'store', 'in_place', 'recompute', found 'fast'");
+            "p.json: stages[0]: 'layer_mode' must be one of 'store', 'in_place', 'recompute', 'rerun_mlp', "
+            "'rerun', found 'fast'");
   EXPECT_EQ(error_with("/stages", base::Json::array()), "p.json: 'stages' is empty; a plan has at least one stage");
 }
 

@@ -62,7 +62,14 @@ Instance random_instance(std::uint64_t seed) {
   if (random.below(3) == 0) space.schedules = {Schedule::kZeroBubble, Schedule::kOneFOneB};
   if (random.below(5) == 0) space.schedules = {Schedule::kInterleaved, Schedule::kZeroBubble, Schedule::kOneFOneB};
   if (random.below(4) == 0) space.sequence_parallel = {false, true};
-  if (random.below(5) == 0) space.modes = {cost::LayerMode::kStore, cost::LayerMode::kInPlace};
+  using enum cost::LayerMode;
+  if (random.below(2) == 0) {
+    space.modes = pick<std::vector<cost::LayerMode>>(random, {{kStore, kInPlace},
+                                                              {kStore, kInPlace, kRecompute, kRerunMlp, kRerun},
+                                                              {kStore, kInPlace, kRecompute, kRerunMlp, kRerun},
+                                                              {kRerun},
+                                                              {kRerunMlp, kRecompute}});
+  }
   if (random.below(6) == 0) space.chunked_loss = {true, false};
   instance.text = fmt::format("seed {}: {} of {} layers, {}x{} devices of {:.2f} GB, {}, batch {}, sequence {}, {}",
                               seed, input.model_name, input.model.num_layers, nodes, per_node,
