@@ -46,6 +46,20 @@ TEST(LayerRow, OtherForwardsGatherShardedWeights) {
   }
 }
 
+TEST(LayerRow, PlainLayersRerunWhatTheirModeDropped) {
+  LayerWork work = distinct_work(1);
+  work.rerun_s = .5;
+  work.tp_rerun_s = .25;
+  for (const Phase phase : {Phase::kBackward, Phase::kBackwardLast}) {
+    EXPECT_EQ(layer_row(work, phase, false, false, false)[0], 2.5);
+    EXPECT_EQ(layer_row(work, phase, false, false, true)[0], 2 + 1) << "its whole forward, and nothing twice";
+    EXPECT_EQ(layer_serial_s(work, phase, false), 16.25);
+    EXPECT_EQ(layer_serial_s(work, phase, true), 16 + 8);
+  }
+  EXPECT_EQ(layer_row(work, Phase::kForward, false, false, false)[0], 1);
+  EXPECT_EQ(layer_serial_s(work, Phase::kForward, false), 8);
+}
+
 TEST(LayerRow, OtherBackwardsReduceShardedGradients) {
   for (const int zero : {0, 1, 2, 3}) {
     const double gather = zero == 3 ? 32 : 0;

@@ -47,6 +47,20 @@ TEST(StageMemory, ZeroLevelsShardOptimizerGradientsAndWeights) {
   }
 }
 
+TEST(StageMemory, CheckpointedLayersMayPeakAboveThoseThatRerun) {
+  Sections s = sections();
+  const auto backward = [&](int checkpointed) {
+    return stage_memory(s, policy(1), {}).peaks(4, checkpointed, 0, false, false).backward;
+  };
+  const double none = backward(0), one = backward(1), two = backward(2), all = backward(4);
+  s.block.checkpointed_peak_more = 100;
+  EXPECT_EQ(backward(0), none);
+  EXPECT_EQ(backward(1), one) << "it runs when the three plain layers of 50 are done";
+  // Beside the second of two runs one checkpointed layer; beside a plain one of two, another and both inputs.
+  EXPECT_EQ(backward(2), two + (10 + 100) - (10 + 10 + 50));
+  EXPECT_EQ(backward(4), all + 100);
+}
+
 TEST(StageMemory, OffloadMovesAShareToTheHost) {
   Policy p = policy(1);
   p.weight_offload = .25;

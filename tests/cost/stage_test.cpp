@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "gantry/base/check.h"
 #include "gantry/cost/collectives.h"
 #include "gantry/cost/stage_parts.h"
 #include "gantry/spec/named_models.h"
@@ -157,6 +158,75 @@ TEST(StagePrice, LayerModesKeepLessForBackward) {
     EXPECT_GE(again.backward_s, stock.backward_s) << "made again in backward";
     EXPECT_EQ(again.saved_checkpointed, stock.saved_checkpointed);
   }
+}
+
+TEST(StagePrice, RerunKeepsLessForTheShareOfItsProducts) {
+  const CostModel model = Scene().make();
+  const auto block = [&](LayerMode mode) { return model.sections().at({2, 1, mode, false}).block; };
+  const Section plain = block(LayerMode::kRecompute), mlp = block(LayerMode::kRerunMlp),
+                both = block(LayerMode::kRerun);
+  // fp16, without dropout: 20, 12 and 6 bytes an element of a hidden state, and statistics.
+  const double unit = 2. * 2048 * 2048;
+  const double statistics = 2. * 2048 * 2 * 4;
+  const double log_sums = 2. * 2048 * 16 * 4;
+  EXPECT_EQ(plain.saved, 20 * unit + statistics + log_sums);
+  EXPECT_EQ(mlp.saved, 12 * unit + statistics + log_sums);
+  EXPECT_EQ(both.saved, 6 * unit + statistics);
+  EXPECT_EQ(plain.rerun_s, 0);
+  EXPECT_GT(mlp.rerun_s, plain.forward_s * 8 / 24 * .7);
+  EXPECT_LT(mlp.rerun_s, plain.forward_s * 8 / 24 * 1.2);
+  EXPECT_GT(both.rerun_s, mlp.rerun_s + plain.forward_s * 6 / 24 * .7);
+  EXPECT_LT(both.rerun_s, plain.forward_s * .8) << "cheaper than running all of the forward again";
+  for (const Section& section : {mlp, both}) {
+    EXPECT_EQ(section.forward_s, plain.forward_s);
+    EXPECT_EQ(section.backward_s, plain.backward_s);
+    EXPECT_NEAR(section.peak_backward + section.checkpointed_peak_more, plain.peak_backward, 1);
+    EXPECT_LE(section.peak_backward, plain.peak_backward);
+  }
+}
+
+TEST(StagePrice, CheckpointedLayersOfARerunModeAreThoseOfRecompute) {
+  const CostModel model = Scene().make();
+  StageQuery q = query();
+  const auto price = [&](LayerMode mode, int checkpointed) {
+    q.policy.mode = mode;
+    q.checkpointed = checkpointed;
+    return model.price(q);
+  };
+  for (const LayerMode mode : {LayerMode::kRerunMlp, LayerMode::kRerun}) {
+    EXPECT_EQ(price(mode, 12).t_s, price(LayerMode::kRecompute, 12).t_s);
+    EXPECT_NEAR(price(mode, 12).peak_bytes(), price(LayerMode::kRecompute, 12).peak_bytes(), 10);
+    EXPECT_GT(price(mode, 0).t_s, price(LayerMode::kRecompute, 0).t_s);
+    EXPECT_LT(price(mode, 0).t_s, price(mode, 6).t_s);
+    EXPECT_LT(price(mode, 6).t_s, price(mode, 12).t_s);
+    EXPECT_LT(price(mode, 0).peak_bytes(), price(LayerMode::kRecompute, 0).peak_bytes());
+  }
+  q.checkpointed = 5;
+  q.policy.mode = LayerMode::kRerun;
+  const double rerun_s = model.sections().at({2, 1, LayerMode::kRerun, false}).block.rerun_s;
+  const double forward_s = model.sections().at({2, 1, LayerMode::kRerun, false}).block.forward_s;
+  double sum = 0;
+  for (const CostTerm& term : model.explain_time(q)) {
+    sum += term.value;
+    if (term.name == "recomputation") {
+      EXPECT_DOUBLE_EQ(term.value, 7 * rerun_s + 5 * forward_s);
+    }
+  }
+  EXPECT_NEAR(sum, model.price(q).t_s, 1e-12);
+  double repeated = 0;
+  for (const LayerStep& step : model.phases(q).backward) repeated += step.recompute_s;
+  EXPECT_NEAR(repeated, 7 * rerun_s + 5 * forward_s, 1e-12);
+}
+
+TEST(StagePrice, RerunOfAttentionNeedsFlashAttention) {
+  Scene scene;
+  scene.options.flash_attention = false;
+  const CostModel model = scene.make();
+  StageQuery q = query();
+  q.policy.mode = LayerMode::kRerunMlp;
+  EXPECT_GT(model.price(q).t_s, 0);
+  q.policy.mode = LayerMode::kRerun;
+  EXPECT_THROW(model.price(q), base::InputError);
 }
 
 TEST(StagePrice, SharedHostLinksSlowCopiesDown) {
