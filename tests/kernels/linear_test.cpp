@@ -1,6 +1,7 @@
 // Linear operators against the plain formula, with and without gradient slots.
 #include "gantry/kernels/linear/linear.h"
 
+#include "gantry/tensor/live_bytes.h"
 #include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
@@ -192,6 +193,51 @@ TEST(Linear, Fp32SlotsOfBf16BiasesKeepFp32Sums) {
   const tensor::GradientSinks::Guard guard(sinks.registry());
   kernels::linear(at::ones({1001, 1}, at::kBFloat16), w, bias).sum().backward();
   EXPECT_EQ(sinks[0].item<float>(), 1001.0f);  // bf16 would hold 1000
+}
+
+TEST(Linear, SecondDerivativesMatchTorchOrAreRefused) {
+  const auto penalty = [](const at::Tensor& y, const variable_list& in) {
+    at::Tensor sum;
+    for (const auto& g : torch::autograd::grad({y.tanh().sum()}, in, {}, true, true)) {
+      sum = sum.defined() ? sum + g.square().sum() : g.square().sum();
+    }
+    return torch::autograd::grad({sum}, in);
+  };
+  for (const std::int64_t n : {20, 264}) {  // the second takes the own matrix product
+    for (const bool in_out : {false, true}) {
+      variable_list in{normal({2, n / 2, n}, 1), normal({n, n}, 2, 0.05), normal({n}, 3)};
+      for (auto& tensor : in) tensor = tensor.to(at::kFloat).requires_grad_();
+      const auto layout = in_out ? WeightLayout::kInOut : WeightLayout::kOutIn;
+      const auto actual = penalty(kernels::linear(in[0], in[1], in[2], layout), in);
+      const auto expected = penalty(at::matmul(in[0], in_out ? in[1] : in[1].t()) + in[2], in);
+      for (std::size_t i = 0; i < 3; ++i) EXPECT_LT(error_of(actual[i], expected[i].to(at::kDouble)), 1e-5) << i;
+    }
+  }
+  variable_list in{normal({7, 9}, 1), normal({4, 9}, 2), normal({5, 9}, 3), normal({4}, 4), normal({5}, 5)};
+  for (auto& tensor : in) tensor.requires_grad_();
+  const auto actual = penalty(fused_linear(in[0], {in[1], in[2]}, {in[3], in[4]}), in);
+  const auto expected = penalty(at::linear(in[0], at::cat({in[1], in[2]}), at::cat({in[3], in[4]})), in);
+  for (std::size_t i = 0; i < in.size(); ++i) EXPECT_LT(error_of(actual[i], expected[i]), 1e-12) << i;
+
+  const at::Tensor strided = normal({9, 3, 7}, 1).requires_grad_();
+  std::string message;
+  try {
+    penalty(kernels::linear(strided.permute({2, 1, 0}), in[1]), {strided, in[1]});
+  } catch (const std::exception& error) {
+    message = error.what();
+  }
+  EXPECT_NE(message.find("linear: second derivatives are not available"), std::string::npos) << message;
+}
+
+TEST(Linear, FrozenWeightsLetTheInputGo) {
+  for (const bool frozen : {false, true}) {
+    const at::Tensor leaf = normal({6, 9}, 1).to(at::kFloat).requires_grad_();
+    const at::Tensor w = normal({4, 9}, 2).to(at::kFloat).requires_grad_(!frozen);
+    const tensor::LiveBytes live;
+    const at::Tensor y = kernels::linear(leaf * 2, w);
+    EXPECT_EQ(live.now(), static_cast<std::int64_t>(y.nbytes()) + (frozen ? 0 : 6 * 9 * 4));
+    EXPECT_LT(error_of(torch::autograd::grad({y.sum()}, {leaf})[0], 2 * w.sum(0).expand({6, 9}).to(at::kDouble)), 1e-6);
+  }
 }
 
 TEST(Linear, MessagesNameWhatDoesNotFit) {

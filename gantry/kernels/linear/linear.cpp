@@ -1,14 +1,13 @@
 #include "gantry/kernels/linear/linear.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 
 #include "gantry/kernels/common.h"
 #include "gantry/kernels/gemm/gemm.h"
-#include "gantry/kernels/linear/linear_raw.h"
+#include "gantry/kernels/linear/few_rows.h"
 #include "gantry/kernels/once_differentiable.h"
 #include "gantry/tensor/gradient_sink.h"
 
@@ -31,58 +30,6 @@ bool any_requires_grad(const at::Tensor& x, const std::vector<at::Tensor>& weigh
     if (requires_grad(bias)) return true;
   }
   return false;
-}
-
-// ---- few rows, no gradients
-
-template <class Raw>
-void run_small(const at::Tensor& x, const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& biases,
-               const at::Tensor& y) {
-  const std::int64_t rows = row_count(x), k = x.size(-1);
-  // Reused from call to call: this runs some hundred times for each decoded token.
-  thread_local std::vector<float> scratch;
-  scratch.resize(static_cast<std::size_t>(rows * k));
-  float* const order = scratch.data();  // the calling thread's, also inside the parallel loop
-  for (std::int64_t r = 0; r < rows; ++r) {
-    GANTRY_ISA_SELECT(deinterleave<Raw>)(raw_const<Raw>(x) + r * k, k, order + r * k);
-  }
-  const auto kernel = GANTRY_ISA_SELECT(small_linear<Raw>);
-  const std::int64_t total = y.size(-1);
-  // One fork for all weights: a piece of the joint column range may span several of them.
-  at::parallel_for(0, total, std::max<std::int64_t>(16, 65536 / k), [&](std::int64_t begin, std::int64_t end) {
-    std::int64_t first = 0;
-    for (std::size_t i = 0; i < weights.size(); ++i) {
-      const std::int64_t n = weights[i].size(0);
-      const std::int64_t from = std::max(begin, first) - first, to = std::min(end, first + n) - first;
-      if (from < to) {
-        kernel({.x = order,
-                .rows = rows,
-                .k = k,
-                .w = raw_const<Raw>(weights[i]),
-                .bias = biases.empty() ? nullptr : raw_const<Raw>(biases[i]),
-                .y = raw<Raw>(y) + first,
-                .y_stride = total},
-               from, to);
-      }
-      first += n;
-    }
-  });
-}
-
-bool small_applies(const at::Tensor& x, const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& biases) {
-  if (!has_raw_kernel(x) || x.numel() == 0 || row_count(x) > kMaxSmallRows) return false;
-  const auto dense = [](const at::Tensor& tensor) { return tensor.is_contiguous(); };
-  return std::all_of(weights.begin(), weights.end(), dense) && std::all_of(biases.begin(), biases.end(), dense);
-}
-
-at::Tensor small(const at::Tensor& x, const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& biases) {
-  const at::Tensor dense = x.contiguous();
-  auto shape = x.sizes().vec();
-  shape.back() = 0;
-  for (const auto& weight : weights) shape.back() += weight.size(0);
-  at::Tensor y = at::empty(shape, x.options());
-  dispatch_raw(x.scalar_type(), [&]<class Raw>() { run_small<Raw>(dense, weights, biases, y); });
-  return y;
 }
 
 // ---- any number of rows
@@ -175,23 +122,56 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
                             std::int64_t layout, std::int64_t keep) {
     const at::Tensor x2 = x.reshape({-1, x.size(-1)});
     at::Tensor y = fused_product(x2, weights.vec(), biases.vec(), static_cast<WeightLayout>(layout));
-    tensor_list saved{x2, at::Tensor()};
-    if (static_cast<KeepInput>(keep) == KeepInput::kInt8) saved = packed_input(x2, weights);
+    tensor_list saved(2);
+    if (std::any_of(weights.begin(), weights.end(), requires_grad)) {
+      saved = keep_input(x, x2, static_cast<KeepInput>(keep));
+    }
     saved.insert(saved.end(), weights.begin(), weights.end());
     saved.insert(saved.end(), biases.begin(), biases.end());
     ctx->save_for_backward(std::move(saved));
     ctx->saved_data["weights"] = static_cast<std::int64_t>(weights.size());
     ctx->saved_data["layout"] = layout;
     ctx->saved_data["keep"] = keep;
+    ctx->saved_data["copied"] = is_copy(x, x2);
     auto shape = x.sizes().vec();
     shape.back() = y.size(1);
     return at::_unsafe_view(y, shape);  // no view to autograd, so that the next operator may work in place
   }
 
   static tensor_list backward(AutogradContext* ctx, const tensor_list& gradients) {
-    if (static_cast<KeepInput>(ctx->saved_data["keep"].toInt()) == KeepInput::kTensor)
-      return differentiate(ctx, gradients);
-    return first_order("linear_int8_input", gradients, [&](const auto& dy) { return differentiate(ctx, dy); });
+    const bool packed = static_cast<KeepInput>(ctx->saved_data["keep"].toInt()) == KeepInput::kInt8;
+    // Neither a copy of x nor a slot is part of a graph.
+    const bool linked = !ctx->saved_data["copied"].toBool() && tensor::GradientSinks::active() == nullptr;
+    if (at::GradMode::is_enabled() && linked && !packed) {
+      return differentiate_by_operators(ctx, gradients[0]);
+    }
+    return first_order(packed ? "linear_int8_input" : "linear", gradients,
+                       [&](const auto& dy) { return differentiate(ctx, dy); });
+  }
+
+  /// The same under create_graph, so that the gradients have gradients.
+  static tensor_list differentiate_by_operators(AutogradContext* ctx, const at::Tensor& dy) {
+    const auto saved = ctx->get_saved_variables();
+    const auto count = static_cast<std::size_t>(ctx->saved_data["weights"].toInt());
+    const bool out_in = static_cast<WeightLayout>(ctx->saved_data["layout"].toInt()) == WeightLayout::kOutIn;
+    const at::Tensor dy2 = dy.reshape({-1, dy.size(-1)});
+    tensor_list result(saved.size() + 1);
+    if (ctx->needs_input_grad(0)) {
+      const at::Tensor joint = at::cat(tensor_list(saved.begin() + 2, saved.begin() + 2 + count), out_in ? 0 : 1);
+      result[0] = at::matmul(dy, out_in ? joint : joint.t());
+    }
+    std::int64_t first = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      const at::Tensor& weight = saved[2 + i];
+      const at::Tensor part = dy2.narrow(1, first, weight.size(out_in ? 0 : 1));
+      first += part.size(1);
+      if (ctx->needs_input_grad(1 + i)) {
+        const at::Tensor x2 = saved[0].reshape({-1, weight.size(out_in ? 1 : 0)});
+        result[1 + i] = out_in ? at::mm(part.t(), x2) : at::mm(x2.t(), part);
+      }
+      if (2 + count + i < saved.size() && ctx->needs_input_grad(1 + count + i)) result[1 + count + i] = part.sum(0);
+    }
+    return result;
   }
 
   static tensor_list differentiate(AutogradContext* ctx, const tensor_list& gradients) {
@@ -211,7 +191,11 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
       result[0] = input_gradient(dy2, weights, layout).view(shape);
     }
     at::Tensor x2 = saved[0];
-    if (saved[1].defined()) x2 = unstash({saved[0], saved[1], {dy2.size(0), in}, dy2.scalar_type()});
+    if (saved[1].defined()) {
+      x2 = unstash({saved[0], saved[1], {dy2.size(0), in}, dy2.scalar_type()});
+    } else if (x2.defined()) {
+      x2 = x2.reshape({dy2.size(0), in});
+    }
     for (auto& gradient : WeightGradients(x2, dy2, layout).weights(weights, needed)) result.push_back(gradient);
     std::int64_t first = 0;
     for (std::size_t i = 0; i < biases.size(); ++i) {
@@ -223,10 +207,16 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     return result;
   }
 
-  static tensor_list packed_input(const at::Tensor& x2, at::TensorList weights) {
-    if (std::none_of(weights.begin(), weights.end(), requires_grad)) return tensor_list(2);
-    const Stashed packed = stash(x2);
-    return {packed.values, packed.scales};
+  static tensor_list keep_input(const at::Tensor& x, const at::Tensor& x2, KeepInput keep) {
+    if (keep == KeepInput::kInt8) {
+      const Stashed packed = stash(x2);
+      return {packed.values, packed.scales};
+    }
+    return {is_copy(x, x2) ? x2 : x, at::Tensor()};
+  }
+
+  static bool is_copy(const at::Tensor& x, const at::Tensor& x2) {
+    return x.storage().unsafeGetStorageImpl() != x2.storage().unsafeGetStorageImpl();
   }
 
   static at::Tensor input_gradient(const at::Tensor& dy2, const std::vector<at::Tensor>& weights, WeightLayout layout) {
@@ -274,7 +264,9 @@ at::Tensor apply(const at::Tensor& x, const std::vector<at::Tensor>& weights, co
     return LinearFunction::apply(x, at::TensorList(weights), at::TensorList(biases), static_cast<std::int64_t>(layout),
                                  static_cast<std::int64_t>(keep));
   }
-  if (layout == WeightLayout::kOutIn && small_applies(x, weights, biases)) return small(x, weights, biases);
+  if (layout == WeightLayout::kOutIn && few_rows_apply(x, weights, biases)) {
+    return few_rows_linear(x, weights, biases);
+  };
   const at::Tensor y = fused_product(x.reshape({-1, x.size(-1)}), weights, biases, layout);
   auto shape = x.sizes().vec();
   shape.back() = y.size(1);

@@ -13,8 +13,9 @@ enum class WeightLayout {
   kInOut,  ///< [in, out], GPT-2's Conv1D
 };
 
-/// x [..., in], weight by `layout`, bias [out] or undefined -> [..., out]. Differentiable. With an active
-/// tensor::GradientSinks the weight gradient goes to its slot. Without gradients, up to 8 rows on the CPU in fp32 or
+/// x [..., in], weight by `layout`, bias [out] or undefined -> [..., out]. Differentiable, twice too unless x had to be
+/// copied to rows or slots are active (an error then). With an active tensor::GradientSinks the weight gradient goes to
+/// its slot. Kept: x, where a weight wants a gradient. Without gradients, up to 8 rows on the CPU in fp32 or
 /// bf16 take a kernel that streams the weight once at memory speed with fp32 accumulation.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {},
                   WeightLayout layout = WeightLayout::kOutIn);
