@@ -12,6 +12,7 @@
 #include "gantry/kernels/inplace_norm/inplace_norm_raw.h"
 #include "gantry/kernels/norm_gradients.h"
 #include "gantry/kernels/once_differentiable.h"
+#include "gantry/kernels/stash/stash.h"
 
 namespace gantry::kernels {
 namespace {
@@ -35,10 +36,13 @@ auto backward_kernel(NormKind kind) {
                                   : GANTRY_ISA_SELECT(inplace_norm_backward<Raw, false>);
 }
 
-// x and residual (or undefined) are contiguous. `keeps`: side columns are wanted.
-NormForward run_forward(const at::Tensor& x, const at::Tensor& residual, const NormParameters& parameters,
-                        const DropoutAddNormOptions& options, bool keeps) {
-  if (!has_raw_kernel(x)) return internal::norm_forward_aten(x, residual, parameters, options);
+}  // namespace
+
+namespace internal {
+
+NormForward norm_forward(const at::Tensor& x, const at::Tensor& residual, const NormParameters& parameters,
+                         const DropoutAddNormOptions& options, bool keeps) {
+  if (!has_raw_kernel(x)) return norm_forward_aten(x, residual, parameters, options);
   const std::int64_t n = x.size(-1), rows = row_count(x), side = keeps ? parameters.columns.size(0) : 0;
   NormForward result{.y = at::empty_like(x),
                      .sum = options.return_sum ? at::empty_like(x) : at::Tensor(),
@@ -66,10 +70,9 @@ NormForward run_forward(const at::Tensor& x, const at::Tensor& residual, const N
   return result;
 }
 
-// Every tensor is contiguous.
-NormGradients run_backward(const NormSaved& saved, const NormParameters& parameters,
-                           const DropoutAddNormOptions& options) {
-  if (!has_raw_kernel(saved.dy)) return internal::norm_backward_aten(saved, parameters, options);
+NormGradients norm_backward(const NormSaved& saved, const NormParameters& parameters,
+                            const DropoutAddNormOptions& options) {
+  if (!has_raw_kernel(saved.dy)) return norm_backward_aten(saved, parameters, options);
   const at::Tensor& dy = saved.dy;
   const std::int64_t n = dy.size(-1), rows = row_count(dy), parts = row_parts(rows);
   NormGradients result{.dx = at::empty_like(dy),
@@ -107,18 +110,34 @@ NormGradients run_backward(const NormSaved& saved, const NormParameters& paramet
   return result;
 }
 
+}  // namespace internal
+
+namespace {
+
 void keep_options(AutogradContext* ctx, const DropoutAddNormOptions& options) {
   ctx->saved_data["layer"] = options.norm == NormKind::kLayer;
   ctx->saved_data["seed"] = static_cast<std::int64_t>(options.dropout.seed);
   ctx->saved_data["stream"] = static_cast<std::int64_t>(options.dropout.stream);
   ctx->saved_data["threshold"] = static_cast<std::int64_t>(options.dropout.threshold);
+  ctx->saved_data["int8"] = options.keep == NormKeep::kInt8;
 }
 
 DropoutAddNormOptions kept_options(AutogradContext* ctx) {
   return {.norm = ctx->saved_data["layer"].toBool() ? NormKind::kLayer : NormKind::kRms,
           .dropout = {.seed = static_cast<std::uint64_t>(ctx->saved_data["seed"].toInt()),
                       .stream = static_cast<std::uint64_t>(ctx->saved_data["stream"].toInt()),
-                      .threshold = static_cast<std::uint32_t>(ctx->saved_data["threshold"].toInt())}};
+                      .threshold = static_cast<std::uint32_t>(ctx->saved_data["threshold"].toInt())},
+          .keep = ctx->saved_data["int8"].toBool() ? NormKeep::kInt8 : NormKeep::kOutput};
+}
+
+// In int8 the normalised input of all columns is kept, and none is inverted.
+NormParameters parameters_for(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, NormKeep keep) {
+  NormParameters result = internal::norm_parameters(x, x.size(-1), weight, bias);
+  if (keep == NormKeep::kInt8 && !result.keep_normal) {
+    result.keep_normal = true;
+    result.columns = at::empty({0}, at::kLong);
+  }
+  return result;
 }
 
 at::Tensor contiguous_or_undefined(const at::Tensor& x) { return x.defined() ? x.contiguous() : x; }
@@ -140,12 +159,15 @@ struct InplaceNormFunction : torch::autograd::Function<InplaceNormFunction> {
                              const std::optional<at::Tensor>& given_weight, const std::optional<at::Tensor>& given_bias,
                              const DropoutAddNormOptions& options) {
     const at::Tensor residual = value_of(given_residual), weight = value_of(given_weight), bias = value_of(given_bias);
-    const NormParameters parameters = internal::norm_parameters(x, x.size(-1), weight, bias);
+    const NormParameters parameters = parameters_for(x, weight, bias, options.keep);
     const NormForward result =
-        run_forward(x.contiguous(), contiguous_or_undefined(residual), parameters, options, true);
+        internal::norm_forward(x.contiguous(), contiguous_or_undefined(residual), parameters, options, true);
     const bool sides = parameters.columns.size(0) != 0;
+    const bool int8 = options.keep == NormKeep::kInt8;
+    const Stashed packed = int8 ? stash(result.normal) : Stashed{};
     ctx->save_for_backward({parameters.keep_normal ? at::Tensor() : result.y, result.rstd,
-                            sides ? result.side : at::Tensor(), result.normal, weight, bias});
+                            sides ? result.side : at::Tensor(), int8 ? packed.values : result.normal, weight, bias,
+                            packed.scales});
     ctx->saved_data["residual"] = residual.defined();
     keep_options(ctx, options);
     ctx->set_materialize_grads(false);
@@ -168,13 +190,17 @@ struct InplaceNormFunction : torch::autograd::Function<InplaceNormFunction> {
                     .rstd = kept[1],
                     .side = kept[2],
                     .normal = kept[3]};
+    const DropoutAddNormOptions options = kept_options(ctx);
     if (!saved.dy.defined()) {
       if (!saved.dsum.defined()) return {{}, {}, {}, {}, {}};
       saved.dy = at::zeros_like(saved.dsum);
     }
-    const NormParameters parameters = internal::norm_parameters(saved.dy, saved.dy.size(-1), weight, bias);
+    if (options.keep == NormKeep::kInt8) {
+      saved.normal = unstash({kept[3], kept[6], saved.dy.sizes().vec(), saved.dy.scalar_type()});
+    }
+    const NormParameters parameters = parameters_for(saved.dy, weight, bias, options.keep);
     if (!saved.side.defined()) saved.side = at::empty({row_count(saved.dy), 0}, saved.dy.options());
-    const NormGradients result = run_backward(saved, parameters, kept_options(ctx));
+    const NormGradients result = internal::norm_backward(saved, parameters, options);
     const at::Tensor dresidual = result.dresidual.defined() ? result.dresidual : result.dx;
     const bool adds = ctx->saved_data["residual"].toBool();
     const std::size_t weight_edge = adds ? 2 : 1, bias_edge = weight_edge + (weight.defined() ? 1 : 0);
@@ -209,19 +235,21 @@ std::pair<at::Tensor, at::Tensor> run(const char* op, const at::Tensor& x, const
         InplaceNormFunction::apply(x, optional_of(residual), optional_of(weight), optional_of(bias), options);
     return {options.return_sum ? result[1] : at::Tensor(), result[0]};
   }
-  const NormForward result = run_forward(x.contiguous(), contiguous_or_undefined(residual),
-                                         internal::norm_parameters(x, x.size(-1), weight, bias), options, false);
+  const NormForward result =
+      internal::norm_forward(x.contiguous(), contiguous_or_undefined(residual),
+                             internal::norm_parameters(x, x.size(-1), weight, bias), options, false);
   return {result.sum, result.y};
 }
 
 }  // namespace
 
-at::Tensor layer_norm_inplace(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {
-  return run("layer_norm_inplace", x, {}, weight, bias, {.norm = NormKind::kLayer, .eps = eps}).second;
+at::Tensor layer_norm_inplace(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps,
+                              NormKeep keep) {
+  return run("layer_norm_inplace", x, {}, weight, bias, {.norm = NormKind::kLayer, .eps = eps, .keep = keep}).second;
 }
 
-at::Tensor rms_norm_inplace(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  return run("rms_norm_inplace", x, {}, weight, {}, {.norm = NormKind::kRms, .eps = eps}).second;
+at::Tensor rms_norm_inplace(const at::Tensor& x, const at::Tensor& weight, double eps, NormKeep keep) {
+  return run("rms_norm_inplace", x, {}, weight, {}, {.norm = NormKind::kRms, .eps = eps, .keep = keep}).second;
 }
 
 std::pair<at::Tensor, at::Tensor> dropout_add_norm(const at::Tensor& x, const at::Tensor& residual,

@@ -21,20 +21,28 @@ namespace gantry::kernels {
 
 enum class NormKind { kLayer, kRms };
 
+enum class NormKeep {
+  kOutput,  ///< as above
+  kInt8,    ///< instead of y and the columns, the normalised input as stash() packs it. Lossy.
+};
+
 /// Largest |bias / weight| of a column that is inverted: 2^7 for fp32 (error of xhat up to 8e-6), 2 for fp16 and bf16
 /// (error of the weight's gradient up to about twice that of its rounding), 2^20 for fp64.
 double inversion_limit(at::ScalarType type);
 
 /// x [..., n] -> [..., n]; weight and bias [n] of any floating-point type, or undefined for ones and zeros. fp32
 /// inside. Differentiable once.
-at::Tensor layer_norm_inplace(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps);
-at::Tensor rms_norm_inplace(const at::Tensor& x, const at::Tensor& weight, double eps);
+at::Tensor layer_norm_inplace(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps,
+                              NormKeep keep = NormKeep::kOutput);
+at::Tensor rms_norm_inplace(const at::Tensor& x, const at::Tensor& weight, double eps,
+                            NormKeep keep = NormKeep::kOutput);
 
 struct DropoutAddNormOptions {
   NormKind norm = NormKind::kLayer;
   double eps = 1e-5;
   DropoutRule dropout = {};  ///< of x, from draw_dropout; the default drops nothing
   bool return_sum = false;   ///< the residual stream goes on behind the norm (pre-norm blocks)
+  NormKeep keep = NormKeep::kOutput;
 };
 
 /// {residual + dropout(x), its norm} in one pass that keeps neither mask nor sum; the first is undefined unless

@@ -39,6 +39,14 @@ struct NormGradients {
   at::Tensor dx, dresidual, dweight, dbias;
 };
 
+/// x and residual (or undefined) are contiguous. `keeps`: side columns and normalised input are wanted.
+NormForward norm_forward(const at::Tensor& x, const at::Tensor& residual, const NormParameters& parameters,
+                         const DropoutAddNormOptions& options, bool keeps);
+/// Every tensor is contiguous; `side` has no columns where there are none.
+NormGradients norm_backward(const NormSaved& saved, const NormParameters& parameters,
+                            const DropoutAddNormOptions& options);
+
+/// The same from ATen operators, for every device and type.
 NormForward norm_forward_aten(const at::Tensor& x, const at::Tensor& residual, const NormParameters& parameters,
                               const DropoutAddNormOptions& options);
 NormGradients norm_backward_aten(const NormSaved& saved, const NormParameters& parameters,
