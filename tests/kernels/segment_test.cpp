@@ -315,6 +315,13 @@ TEST(Segment, AutocastOfTheFirstRunHoldsInTheSecond) {
   EXPECT_EQ(seen, std::vector<at::ScalarType>(2, at::kBFloat16));
   EXPECT_FALSE(at::autocast::is_autocast_enabled(at::kCPU));
   EXPECT_TRUE(at::equal(inside, outside));
+  // The second run left no cast weights behind that a later step would find.
+  const at::NoGradGuard no_grad;
+  w.mul_(2);
+  at::autocast::set_autocast_enabled(at::kCPU, true);
+  const at::Tensor later = at::matmul(x, w);
+  at::autocast::set_autocast_enabled(at::kCPU, false);
+  EXPECT_TRUE(at::equal(later, 2 * y));
 }
 
 TEST(Segment, IntegerInputsIdentityAndConstants) {

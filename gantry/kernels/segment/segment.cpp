@@ -34,8 +34,7 @@ struct Autocast {
 };
 
 // In the backward pass autocast is off as a rule, and the second run would compute in other types than the first. The
-// cache of cast weights stays off in both runs: what the first one puts there has no gradient, what the second one puts
-// there outlives the step.
+// cache of cast weights stays off in both runs: what the second one put there would outlive the step.
 class AutocastGuard {
  public:
   AutocastGuard(at::DeviceType device, const Autocast& wanted)
