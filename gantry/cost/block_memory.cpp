@@ -85,7 +85,9 @@ symbolic::Expr forward_peak(const Section& section) {
 // The walk backward: kept tensors, and gradients as storages that several tensors may share.
 class Backward {
  public:
-  explicit Backward(const Section& section) : section_(section), kept_(section.inputs) {
+  // `recomputed`: the caller holds the inputs, whether a node keeps them or not.
+  Backward(const Section& section, bool recomputed) : section_(section) {
+    if (recomputed) kept_ = section.inputs;
     for (const auto& [id, keeper] : section.first_keeper) kept_.insert(id);
     for (const int id : section.outputs) {
       if (section.tensor(id).has_gradient) gradient_of_[id] = new_storage(id);
@@ -202,7 +204,8 @@ SectionMemory analyse(const spec::OperatorGraph& graph, spec::NodeRange range) {
   memory.saved = to_expr(section.bytes(saved));
   memory.output = to_expr(section.bytes(section.outputs));
   memory.peak_forward = forward_peak(section);
-  memory.peak_backward = Backward(section).peak();
+  memory.peak_backward = Backward(section, false).peak();
+  memory.peak_recomputed = Backward(section, true).peak();
   for (int i = range.first; i < range.end; ++i) {
     const GraphNode& node = section.node(i);
     memory.weight_elements += to_expr(node.weight_elements);

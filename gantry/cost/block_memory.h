@@ -5,9 +5,9 @@
 // Rules
 // - Forward: a tensor lives from its node to its last reader; inputs of the section, its outputs and what it keeps for
 //   backward live on. A node's workspace comes on top while it runs.
-// - Backward: kept tensors are freed after the last node that kept them (the first, seen forward); inputs live to the
-//   end, for they belong to the caller. The output is dead unless a node kept it: it is the next section's input and
-//   counted there.
+// - Backward: kept tensors are freed after the last node that kept them (the first, seen forward); inputs that a node
+//   keeps live to the end, for they belong to the caller. The output is dead unless a node kept it: it is the next
+//   section's input and counted there.
 // - A gradient lives from the first reader of its tensor that runs backward to the tensor's producer. A sum of
 //   gradients is a new storage; the gradients of a residual sum's inputs are the storage of its result's.
 // - Gradients of the section's inputs live to the end. Gradients of weights are not included.
@@ -23,10 +23,11 @@ struct SectionMemory {
       saved;  ///< what its nodes keep for backward; inputs only where a node keeps them (in-place norms do not)
   /// Most that is live while it runs forward, its kept input and output included.
   symbolic::Expr peak_forward;
-  /// Most that is live while it runs backward after a forward that kept everything (or after recomputation): saved
-  /// tensors not yet freed, gradients of activations, workspaces.
+  /// Most that is live while it runs backward after a forward that kept everything: saved tensors not yet freed,
+  /// gradients of activations, workspaces.
   symbolic::Expr peak_backward;
-  symbolic::Expr output;  ///< what later sections read, or results that nothing reads
+  symbolic::Expr peak_recomputed;  ///< the same after recomputation, for which its inputs were kept
+  symbolic::Expr output;           ///< what later sections read, or results that nothing reads
   symbolic::Expr weight_elements;
   /// Largest score matrix of attention (0 for flash attention); Mist's Q term.
   symbolic::Expr attention_scores;

@@ -63,24 +63,25 @@ void split_rerun(Section& plain, const Section& checkpointed) {
   plain.backward_s = checkpointed.backward_s;
   plain.tp_rerun_s = std::max(plain.tp_backward_s - checkpointed.tp_backward_s, 0.0);
   plain.tp_backward_s = checkpointed.tp_backward_s;
-  plain.checkpointed_peak_more = std::max(checkpointed.peak_backward - plain.peak_backward, 0.0);
+  const double peak = checkpointed.peak_backward + checkpointed.checkpointed_peak_more;
+  plain.checkpointed_peak_more = std::max(peak - plain.peak_backward, 0.0);
 }
 
 struct MemoryValues {
-  double saved_checkpointed, saved, peak_forward, peak_backward, output, scores;
+  double saved_checkpointed, saved, peak_forward, peak_backward, peak_recomputed, output, scores;
 };
 
 MemoryValues memory_of(const spec::OperatorGraph& graph, spec::NodeRange range, const spec::Bindings& sizes) {
   const SectionMemory memory = analyse(graph, range);
-  const std::array outputs{memory.saved_checkpointed, memory.saved,  memory.peak_forward,
-                           memory.peak_backward,      memory.output, memory.attention_scores};
+  const std::array outputs{memory.saved_checkpointed, memory.saved,  memory.peak_forward,    memory.peak_backward,
+                           memory.peak_recomputed,    memory.output, memory.attention_scores};
   const symbolic::Program program = symbolic::compile(outputs);
   std::vector<double> values;
   for (const std::string& symbol : program.symbols()) {
     values.push_back(symbol == "b" ? sizes.batch : symbol == "s" ? sizes.sequence : sizes.tensor_parallel);
   }
   const auto result = program.evaluate(values);
-  return {result[0], result[1], result[2], result[3], result[4], result[5]};
+  return {result[0], result[1], result[2], result[3], result[4], result[5], result[6]};
 }
 
 }  // namespace
@@ -162,6 +163,7 @@ SectionTable::Entry SectionTable::make(const SectionKey& key) const {
     result.saved = memory.saved;
     result.peak_forward = memory.peak_forward;
     result.peak_backward = memory.peak_backward;
+    result.checkpointed_peak_more = memory.peak_recomputed - memory.peak_backward;
     result.output = memory.output;
     result.scores = memory.scores;
     return result;

@@ -158,12 +158,13 @@ TEST(BlockMemory, OfABlockThatRunsAgainIsThatWorkedOutByHand) {
   EXPECT_EQ(memory.saved, 2 * u + u / kTp + 2 * statistics);
   EXPECT_EQ(memory.saved_checkpointed, u);
   const spec::Bindings sizes{.batch = 2, .sequence = 16};
-  // Activation: its kept tensors and the caller's input; output gradient; made again and both gradients of 4 u. Or the
+  // Activation: its kept tensors; output gradient; made again and both gradients of 4 u. Or the
   // down projection: input and output of the activation made again, one gradient. Attention: context, and Q, K, V and
   // context made again, gradients of all of them, of the residual's share too.
   const double unit = value_of(u, sizes);
-  const double kept = value_of(memory.saved + u, sizes);
+  const double kept = value_of(memory.saved, sizes);
   EXPECT_EQ(value_of(memory.peak_backward, sizes), kept + unit + 12 * unit);
+  EXPECT_EQ(value_of(memory.peak_recomputed, sizes), kept + unit + 12 * unit + unit);
   EXPECT_LT(value_of(2 * row_sums, sizes) + kept + unit + 9 * unit, value_of(memory.peak_backward, sizes));
 }
 
@@ -268,6 +269,7 @@ TEST(BlockMemory, EqualsANumericWalkForAnySizes) {
       const testing::NumericPeaks expected = testing::numeric_peaks(graph, range, sizes);
       EXPECT_NEAR(value_of(memory.peak_forward, sizes), expected.forward, 1e-9 * expected.forward) << trial;
       EXPECT_NEAR(value_of(memory.peak_backward, sizes), expected.backward, 1e-9 * expected.backward) << trial;
+      EXPECT_NEAR(value_of(memory.peak_recomputed, sizes), expected.recomputed, 1e-9 * expected.recomputed) << trial;
     }
   }
 }

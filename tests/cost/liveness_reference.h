@@ -11,6 +11,7 @@ namespace gantry::cost::testing {
 struct NumericPeaks {
   double forward = 0;
   double backward = 0;
+  double recomputed = 0;  ///< backward where all inputs are held
 };
 
 struct Interval {
@@ -34,7 +35,7 @@ class NumericWalk {
   NumericWalk(const spec::OperatorGraph& graph, spec::NodeRange range, const spec::Bindings& sizes)
       : graph_(graph), range_(range), sizes_(sizes) {}
 
-  NumericPeaks peaks() { return {forward(), backward()}; }
+  NumericPeaks peaks() { return {forward(), backward(false), backward(true)}; }
 
  private:
   using Ids = std::vector<int>;
@@ -115,13 +116,13 @@ class NumericWalk {
     return found;
   }
 
-  double backward() const {
+  double backward(bool recomputed) const {
     const std::vector<Moment> all = moments();
     const int end = static_cast<int>(all.size());
     std::vector<Interval> intervals;
     for (int id = 0; id < tensors(); ++id) {
       if (is_input(id)) {
-        intervals.push_back({0, end, bytes(id)});
+        if (recomputed || keeper(id) >= 0) intervals.push_back({0, end, bytes(id)});
       } else if (keeper(id) >= 0) {
         intervals.push_back({0, freed_at(all, keeper(id), id), bytes(id)});
       }
