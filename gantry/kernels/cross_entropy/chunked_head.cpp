@@ -55,7 +55,7 @@ void chunk_losses(const HeadProblem& problem, const at::Tensor& logits, const at
 
 // slot (+)= a b for a slot of a wider type: without a product of the slot's whole size.
 void add_product_in_blocks(tensor::GradientSlot& slot, const at::Tensor& a, const at::Tensor& b) {
-  constexpr std::int64_t kBlock = 4096;
+  constexpr std::int64_t kBlock = 16384;
   for (std::int64_t first = 0; first < a.size(0); first += kBlock) {
     const std::int64_t rows = std::min(kBlock, a.size(0) - first);
     tensor::GradientSlot part{slot.gradient.narrow(0, first, rows), slot.written};

@@ -31,7 +31,6 @@ class Backward {
     tensor_list result{gradient(0), gradient(1)};
     if (result[0].defined()) result[0] = result[0].view(ctx_->saved_data["shape"].toIntVector());
     if (ctx_->saved_data["has_bias"].toBool()) result.push_back(gradient(2));
-    result = once_differentiable("linear_cross_entropy", std::move(result));
     result.resize(result.size() + 2);  // the problem and the needs
     return result;
   }
@@ -78,7 +77,10 @@ struct LinearCrossEntropyFunction : torch::autograd::Function<LinearCrossEntropy
     return result.losses.sum().mul_(problem.scale);
   }
 
-  static tensor_list backward(AutogradContext* ctx, tensor_list gradients) { return Backward(ctx, gradients[0]).run(); }
+  static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
+    return first_order("linear_cross_entropy", gradients,
+                       [&](const tensor_list& incoming) { return Backward(ctx, incoming[0]).run(); });
+  }
 };
 
 void check_options(const LinearCrossEntropyOptions& options) {
