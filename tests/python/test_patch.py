@@ -255,3 +255,36 @@ def test_a_compiled_patched_model_is_one_graph():
     got.backward()
     assert got.item() == pytest.approx(loss, rel=1e-6)
     torch.testing.assert_close(model[0].up.weight.grad, expected["0.up.weight"], rtol=1e-5, atol=1e-7)
+
+
+def encoder(p=0.1):
+    torch.manual_seed(2)
+    layer = nn.TransformerEncoderLayer(32, 2, 64, dropout=p, activation="gelu", batch_first=True)
+    return nn.TransformerEncoder(layer, 2)
+
+
+def test_torch_s_encoder_layers_keep_no_probabilities():
+    stock, model, x = encoder(0.0), encoder(0.0), inputs()
+    hidden = torch.zeros(4, 24, dtype=torch.bool)
+    hidden[1, 15:] = True
+    table = patch(model)
+    assert (table["layers.1.self_attn"].mode, table["layers.1.norm2"].mode) == ("recompute", "in-place")
+    torch.testing.assert_close(model(x, src_key_padding_mask=hidden), stock(x, src_key_padding_mask=hidden), rtol=1e-4,
+                               atol=1e-5)
+    assert torch.equal(model.eval()(x), stock.eval()(x))
+    stock, model = encoder(), encoder()
+    patch(model)
+    assert saved_bytes(model, x) < 0.6 * saved_bytes(stock, x)
+    unpatch(model)
+    assert type(model.layers[0].self_attn) is nn.MultiheadAttention
+
+
+def test_attention_whose_weights_may_be_wanted_is_refused():
+    model = nn.ModuleDict({"free": nn.MultiheadAttention(32, 2, batch_first=True),
+                           "layer": nn.TransformerDecoderLayer(32, 2, 64),
+                           "small": nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)})
+    reasons = {row.name: row.reason for row in patch(model) if row.kind == "attention"}
+    elsewhere = "not the self attention of torch's encoder or decoder layer: its weights may be wanted"
+    assert reasons == {"free": elsewhere, "layer.multihead_attn": elsewhere,
+                       "layer.self_attn": "batch_first is False",
+                       "small.self_attn": "its head size is 8, expected a multiple of 16"}

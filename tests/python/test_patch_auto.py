@@ -127,6 +127,7 @@ def test_measuring_leaves_no_trace(net):
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert not net.inner.training and not net.inner.act.training and net.outer.training
+    assert patch(net, example={"x": X})["inner.act"].reason == "no mode keeps less than the stock module here", "eval"
     assert torch.equal(net.inner.first.weight.grad, torch.ones(512, 64)) and net.outer.first.weight.grad is None
 
 

@@ -11,6 +11,8 @@ transformers = pytest.importorskip("transformers")
 from gantry.nn import hf_attention, patch, unpatch  # noqa: E402
 from gantry.nn.patch_measure import saved_storages  # noqa: E402
 
+# Before transformers 4.57, BERT had classes of its own for sdpa, and no registry of functions.
+REGISTRY = "ALL_ATTENTION_FUNCTIONS" in transformers.models.bert.modeling_bert.BertSelfAttention.forward.__code__.co_names
 FAMILIES = ["bert", "roberta", "gpt2", "llama"]
 COMMON = {"vocab_size": 99, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
           "intermediate_size": 128, "max_position_embeddings": 64}
@@ -76,7 +78,7 @@ def test_what_is_patched_in_each_family():
     assert kinds(patch(build("bert", p=0.1))) == {
         ("norm", "LayerNorm"): "in-place",
         ("dropout", "Dropout"): "recompute",
-        ("attention", "BertSelfAttention (sdpa)"): "recompute",
+        ("attention", "BertSelfAttention (sdpa)" if REGISTRY else "BertSdpaSelfAttention"): "recompute",
         ("residual_norm", "BertSelfOutput (Dropout, add, LayerNorm)"): "in-place",
         ("mlp", "BertLayer (GELUActivation)"): "recompute",
         ("residual_norm", "BertOutput (Dropout, add, LayerNorm)"): "in-place",
@@ -88,10 +90,11 @@ def test_what_is_patched_in_each_family():
         ("attention", "GPT2Attention (sdpa)"): "recompute",
         ("mlp", "GPT2MLP (NewGELUActivation)"): "recompute",
     }
+    silu = type(build("llama").model.layers[0].mlp.act_fn).__name__  # SiLUActivation, or SiLU in older versions
     assert kinds(patch(build("llama"))) == {
         ("norm", "LlamaRMSNorm"): "in-place",
         ("attention", "LlamaAttention (sdpa)"): "recompute",
-        ("mlp", "LlamaMLP (SiLUActivation)"): "recompute",
+        ("mlp", f"LlamaMLP ({silu})"): "recompute",
     }
     assert kinds(patch(build("roberta", p=0.1, attention="eager")))["mlp", "RobertaLayer (GELUActivation)"] == "recompute"
 
@@ -99,7 +102,7 @@ def test_what_is_patched_in_each_family():
 def test_attention_without_dropout_is_left_to_sdpa():
     row = patch(build("bert"))["bert.encoder.layer.0.attention.self"]
     assert (row.mode, row.reason) == ("store", "torch's SDPA keeps as little where nothing is dropped")
-    assert patch(build("bert", attention="eager"))[row.name].mode == "recompute"
+    assert patch(build("bert", attention="eager"))[row.name].mode == ("recompute" if REGISTRY else "store")
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -109,7 +112,8 @@ def test_eval_mode_is_the_stock_model_to_the_bit(family, attention):
     with torch.no_grad():
         expected = [model(**batch(padded)).logits for padded in (True, False)]
         table = patch(model)
-        assert all(row.mode == "recompute" for row in table if row.kind == "attention")
+        if REGISTRY or attention == "sdpa":
+            assert all(row.mode == "recompute" for row in table if row.kind == "attention")
         assert all(torch.equal(model(**batch(padded)).logits, want)
                    for padded, want in zip((True, False), expected, strict=True))
 
@@ -238,7 +242,7 @@ def test_a_copy_is_patched_too_and_can_be_unpatched(family, duplicate):
     got = other(**batch()).loss.item()
     torch.manual_seed(4)
     assert got == stock(**batch()).loss.item() and other.config._attn_implementation == "sdpa"
-    assert model.config._attn_implementation == "gantry"
+    assert model.config._attn_implementation == ("gantry" if REGISTRY or family not in ("bert", "roberta") else "sdpa")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -324,7 +328,8 @@ def test_unsupported_attention_is_refused():
     model = build("gpt2", p=0.1, attention="eager", reorder_and_upcast_attn=True)
     assert patch(model)["transformer.h.0.attn"].reason == "it reorders and upcasts its scores"
     model = build("bert", p=0.1, attention="eager", output_attentions=True)
-    assert patch(model)["bert.encoder.layer.1.attention.self"].reason == "its config asks for attention weights"
+    assert ("its config asks for attention weights" if REGISTRY else "it does not ask transformers' registry") in patch(
+        model)["bert.encoder.layer.1.attention.self"].reason
     assert len(model(**batch()).attentions) == 2
 
 

@@ -18,12 +18,15 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_mask
 
 from gantry.nn import functional
+from gantry.nn.hf_modules import SdpaSelfAttention
 from gantry.nn.patch_rules import REASONS, Candidate, refused
-from gantry.nn.patch_swap import why_not_swappable
+from gantry.nn.patch_swap import restore, swap_in, why_not_swappable
 
 MEMORY = "gantry_memory"  # the attribute of an attention module that holds its mode
 _BEFORE = "gantry_attention_before"  # and that which holds its config's implementation before the patch
 STANDS_FOR = {"gantry": "sdpa", "gantry_eager": "eager"}
+
+_AS_LITTLE = "torch's SDPA keeps as little where nothing is dropped"
 
 # Keywords that change what attention computes, beyond mask, scale and dropout.
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "cache")
@@ -81,7 +84,7 @@ def attention_candidate(module: torch.nn.Module) -> Candidate | None:
     """The candidate for a module whose forward asks transformers' registry for its attention function."""
     code = inspect.unwrap(type(module).forward).__code__
     if "ALL_ATTENTION_FUNCTIONS" not in code.co_names or not hasattr(module, "config"):
-        return None
+        return _unregistered(module)
     was = f"{type(module).__name__} ({module.config._attn_implementation})"
     # Read for its rate alone, never called.
     inner = tuple(d for d in (_probability_dropout(module),) if isinstance(d, torch.nn.Module))
@@ -92,10 +95,38 @@ def attention_candidate(module: torch.nn.Module) -> Candidate | None:
         return candidate
     default, reason = "recompute", REASONS["attention"]
     if stands_for(module) == "sdpa" and not _rate(module) and getattr(module, "num_key_value_groups", 1) == 1:
-        default, reason = "store", "torch's SDPA keeps as little where nothing is dropped"
+        default, reason = "store", _AS_LITTLE
     return Candidate(module, "attention", was, ("in-place", "recompute"),
                      lambda mode: module.__dict__.update({MEMORY: mode}), default, reason, inner=inner,
                      undo=lambda: _BEFORE in module.__dict__ and module.__dict__.update({MEMORY: "store"}))
+
+
+def _unregistered(module: torch.nn.Module) -> Candidate | None:
+    """BERT and its copies before transformers 4.57."""
+    was = type(module).__name__
+    if not was.endswith("SelfAttention") or not all(hasattr(module, name) for name in ("query", "key", "value")):
+        return None
+    inner = (module.dropout,) if isinstance(getattr(module, "dropout", None), torch.nn.Dropout) else ()
+    reason = _why_not_old(module)
+    if reason:
+        candidate = refused(module, "attention", was, reason)
+        candidate.inner = inner
+        return candidate
+    default = "recompute" if module.dropout_prob else "store"
+    return Candidate(module, "attention", was, ("in-place", "recompute"),
+                     lambda mode: swap_in(module, SdpaSelfAttention, {"memory": mode}), default,
+                     REASONS["attention"] if module.dropout_prob else _AS_LITTLE, inner=inner,
+                     undo=lambda: restore(module))
+
+
+def _why_not_old(module: torch.nn.Module) -> str:
+    if not type(module).__name__.endswith("SdpaSelfAttention") or not hasattr(module, "dropout_prob"):
+        return "it does not ask transformers' registry for its attention function; load it with sdpa, or transformers 5"
+    if module.is_decoder or getattr(module, "position_embedding_type", "absolute") != "absolute":
+        return "it is a decoder's, or has relative positions"
+    if module.attention_head_size % 16 != 0:
+        return f"its head size is {module.attention_head_size}, expected a multiple of 16"
+    return why_not_swappable(module)
 
 
 def stands_for(module: torch.nn.Module) -> str:

@@ -8,6 +8,7 @@ others by now, or have hooks, runs its stock forward and warns.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 
@@ -131,3 +132,19 @@ class LlamaMlp(Fused):
             return super().forward(x)
         return functional.gated_mlp(x, self.gate_proj.weight, self.up_proj.weight, self.down_proj.weight,
                                     activation=self.gantry_activation, memory=self.memory)
+
+
+class SdpaSelfAttention(Patched):
+    """BertSdpaSelfAttention and its copies, which transformers before 4.57 had instead of a registry of functions."""
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *args: Any,
+                **kwargs: Any) -> tuple[torch.Tensor, ...]:
+        others = [*args, *(value for name, value in kwargs.items() if name != "cache_position")]
+        if not self.training or any(value is not None and value is not False for value in others):
+            return super().forward(hidden_states, attention_mask, *args, **kwargs)
+        shape = (*hidden_states.shape[:2], self.num_attention_heads, self.attention_head_size)
+        query, key, value = (projection(hidden_states).view(shape).transpose(1, 2)
+                             for projection in (self.query, self.key, self.value))
+        out = functional.scaled_dot_product_attention(query, key, value, attention_mask, self.dropout_prob,
+                                                      memory=self.memory)
+        return out.transpose(1, 2).reshape(hidden_states.shape), None

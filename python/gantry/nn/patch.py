@@ -25,7 +25,7 @@ from gantry.nn.patch_measured import choose_by_measurement
 from gantry.nn.patch_rules import MODES, REASONS, Candidate, refused
 from gantry.nn.patch_swap import restore
 from gantry.nn.patch_table import PatchTable, Row
-from gantry.nn.patch_torch import overwritten_outputs, torch_candidate
+from gantry.nn.patch_torch import attention_candidates, overwritten_outputs, torch_candidate
 
 
 def patch(model: torch.nn.Module, memory: str | dict[str, str] = "auto", budget_bytes: int | None = None,
@@ -75,7 +75,7 @@ def unpatch(model: torch.nn.Module) -> int:
 
 def find_candidates(model: torch.nn.Module) -> list[Candidate]:
     """What patch() could do, in module order; modules of torch that know no counterpart are absent."""
-    finders = [torch_candidate, *_transformers_finders(model)]
+    finders = [attention_candidates(model).get, torch_candidate, *_transformers_finders(model)]
     overwritten = overwritten_outputs(model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     found, decided = [], set()
@@ -150,7 +150,7 @@ def _named_mode(candidate: Candidate, key: str, mode: str) -> str:
 
 
 def _take_over_attention(candidates: list[Candidate]) -> None:
-    modules = [c.module for c in candidates if c.kind == "attention"]
+    modules = [c.module for c in candidates if c.kind == "attention" and hasattr(c.module, "config")]
     if modules:
         from gantry.nn.hf_attention import take_over
 

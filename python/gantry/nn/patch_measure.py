@@ -45,7 +45,8 @@ class Step:
         training = [(m, m.training) for m in self.model.modules()]
         devices = [self.device.index or 0] if self.device.type == "cuda" else []
         try:
-            self.model.train()
+            if not self.model.training:
+                self.model.train()
             with torch.random.fork_rng(devices=devices):
                 yield
         finally:

@@ -65,7 +65,8 @@ def _groups(step: Step, candidates: list[Candidate]) -> list[Group]:
             continue
         parameters = tuple((tuple(p.shape), p.dtype, p.requires_grad) for p in candidate.module.parameters())
         rates = tuple(getattr(m, "p", None) for m in candidate.module.modules())
-        key = (candidate.kind, candidate.was, candidate.modes, parameters, rates, call.key())
+        flags = tuple(m.training for m in candidate.module.modules())
+        key = (candidate.kind, candidate.was, candidate.modes, parameters, rates, flags, call.key())
         groups.setdefault(key, Group([], call)).members.append(i)
     return list(groups.values())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gantry.nn import modules
+from gantry.nn import modules, modules_attention
 from gantry.nn.patch_rules import REASONS, Candidate, refused
 from gantry.nn.patch_swap import restore, swap, why_not_swappable
 
@@ -32,6 +32,10 @@ class RMSNorm(_StockInEval, modules.RMSNorm):
     pass
 
 
+class SelfAttention(_StockInEval, modules_attention.SelfAttention):
+    pass
+
+
 _COUNTERPARTS = {
     torch.nn.GELU: ("activation", GELU),
     torch.nn.SiLU: ("activation", SiLU),
@@ -43,12 +47,26 @@ _COUNTERPARTS = {
 
 def torch_candidate(module: torch.nn.Module) -> Candidate | None:
     """The candidate for a module of torch.nn, or None for one without counterpart."""
+    if isinstance(module, modules.MemoryModeMixin):  # the user's own choice
+        return None
     for base, (kind, counterpart) in _COUNTERPARTS.items():
         if isinstance(module, base):
-            if isinstance(module, modules.MemoryModeMixin):  # the user's own choice
-                return None
             return _candidate(module, base, kind, counterpart)
     return None
+
+
+def attention_candidates(model: torch.nn.Module) -> dict[torch.nn.Module, Candidate]:
+    """Self attention of torch's encoder and decoder layers; other callers of torch.nn.MultiheadAttention may want the
+    weights, which are not kept."""
+    layers = (m for m in model.modules()
+              if type(m) in (torch.nn.TransformerEncoderLayer, torch.nn.TransformerDecoderLayer))
+    found = {layer.self_attn: _self_attention(layer.self_attn) for layer in layers
+             if not isinstance(layer.self_attn, modules.MemoryModeMixin)}
+    for module in model.modules():
+        if isinstance(module, torch.nn.MultiheadAttention) and not isinstance(module, modules.MemoryModeMixin):
+            reason = "not the self attention of torch's encoder or decoder layer: its weights may be wanted"
+            found.setdefault(module, refused(module, "attention", type(module).__name__, reason))
+    return found
 
 
 def _candidate(module: torch.nn.Module, base: type, kind: str, counterpart: type) -> Candidate:
@@ -59,6 +77,20 @@ def _candidate(module: torch.nn.Module, base: type, kind: str, counterpart: type
         return refused(module, kind, was, reason)
     mode = counterpart.MODES[1]  # further ones are the same
     return Candidate(module, kind, was, (mode,), lambda mode: swap(module, counterpart, {"memory": mode}), mode,
+                     REASONS[kind], undo=lambda: restore(module))
+
+
+def _self_attention(module: torch.nn.Module) -> Candidate:
+    kind, was = "attention", type(module).__name__
+    reason = f"a subclass of MultiheadAttention: {was}"
+    if type(module) is torch.nn.MultiheadAttention:
+        reason = why_not_swappable(module) or SelfAttention.refusal(module)
+    if not reason and module.head_dim % 16 != 0:
+        reason = f"its head size is {module.head_dim}, expected a multiple of 16"
+    if reason:
+        return refused(module, kind, was, reason)
+    return Candidate(module, kind, was, SelfAttention.MODES[1:],
+                     lambda mode: swap(module, SelfAttention, {"memory": mode}), SelfAttention.check_memory(None),
                      REASONS[kind], undo=lambda: restore(module))
 
 
