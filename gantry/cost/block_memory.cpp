@@ -45,7 +45,7 @@ struct Section {
   const GraphNode& node(int index) const { return graph.nodes()[static_cast<std::size_t>(index)]; }
   const GraphTensor& tensor(int id) const { return graph.tensors()[static_cast<std::size_t>(id)]; }
   bool produced_here(int id) const { return tensor(id).producer >= range.first && tensor(id).producer < range.end; }
-  bool kept(int id) const { return inputs.contains(id) || outputs.contains(id) || first_keeper.contains(id); }
+  bool kept(int id) const { return outputs.contains(id) || first_keeper.contains(id); }
 
   SymbolicSize bytes(const std::set<int>& ids) const { return graph.bytes_of({ids.begin(), ids.end()}); }
 

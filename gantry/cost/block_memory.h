@@ -3,8 +3,8 @@
 // backward, over the set of live storages; peaks are symbolic maxima.
 //
 // Rules
-// - Forward: a tensor lives from its node to its last reader; inputs of the section, its outputs and what it keeps for
-//   backward live on. A node's workspace comes on top while it runs.
+// - Forward: a tensor lives from its node, inputs of the section from the start, to its last reader; outputs and what
+//   the section keeps for backward live on. A node's workspace comes on top while it runs.
 // - Backward: kept tensors are freed after the last node that kept them (the first, seen forward); inputs that a node
 //   keeps live to the end, for they belong to the caller. The output is dead unless a node kept it: it is the next
 //   section's input and counted there.
@@ -19,8 +19,7 @@ namespace gantry::cost {
 /// Bytes on one rank, over the symbols b (sequences), s (tokens of each) and tp.
 struct SectionMemory {
   symbolic::Expr saved_checkpointed;  ///< inputs of the section: all that a checkpointed one keeps
-  symbolic::Expr
-      saved;  ///< what its nodes keep for backward; inputs only where a node keeps them (in-place norms do not)
+  symbolic::Expr saved;  ///< what its nodes keep for backward, inputs among it or not (in-place norms keep none)
   /// Most that is live while it runs forward, its kept input and output included.
   symbolic::Expr peak_forward;
   /// Most that is live while it runs backward after a forward that kept everything: saved tensors not yet freed,

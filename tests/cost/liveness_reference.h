@@ -70,14 +70,14 @@ class NumericWalk {
     const int end = range_.end - range_.first;
     std::vector<Interval> intervals;
     for (int id = 0; id < tensors(); ++id) {
-      if (is_input(id)) intervals.push_back({0, end, bytes(id)});
-      if (!inside(tensor(id).producer)) continue;
-      int last = tensor(id).producer;
+      if (!is_input(id) && !inside(tensor(id).producer)) continue;
+      const int first = is_input(id) ? range_.first : tensor(id).producer;
+      int last = first;
       for (int i = range_.first; i < range_.end; ++i) {
         if (has(node(i).inputs, id)) last = i;
       }
       const bool stays = is_output(id) || keeper(id) >= 0;
-      intervals.push_back({tensor(id).producer - range_.first, stays ? end : last - range_.first, bytes(id)});
+      intervals.push_back({first - range_.first, stays ? end : last - range_.first, bytes(id)});
     }
     std::vector<double> workspaces;
     for (int i = range_.first; i < range_.end; ++i) workspaces.push_back(node(i).workspace_bytes.evaluate(sizes_));
