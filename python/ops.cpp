@@ -34,52 +34,55 @@ TORCH_LIBRARY(gantry, library) {
   library.def("activation_backward(Tensor dy, Tensor y, Tensor side, str kind) -> Tensor");
 
   library.def(
-      "norm(Tensor x, Tensor? weight, Tensor? bias, float eps, str kind, ScalarType dtype) -> (Tensor y, Tensor rstd)");
+      "norm(Tensor x, Tensor? weight, Tensor? bias, float eps, str kind, ScalarType dtype) -> (Tensor y, Tensor "
+      "rstd)");
   library.def(
-      "norm_backward(Tensor dy, Tensor y, Tensor rstd, Tensor? weight, Tensor? bias, str kind) -> (Tensor dx, Tensor "
-      "dweight, Tensor dbias)");
+      "norm_backward(Tensor dy, Tensor y, Tensor rstd, Tensor? weight, Tensor? bias, str kind) -> (Tensor dx, "
+      "Tensor dweight, Tensor dbias)");
   library.def(
-      "dropout_add_norm(Tensor x, Tensor residual, Tensor? weight, Tensor? bias, Tensor? seed, float p, float eps, str "
-      "kind, bool return_sum) -> (Tensor y, Tensor sum, Tensor rstd)");
+      "dropout_add_norm(Tensor x, Tensor residual, Tensor? weight, Tensor? bias, Tensor? seed, float p, float eps, "
+      "str kind, bool return_sum) -> (Tensor y, Tensor sum, Tensor rstd)");
   library.def(
       "dropout_add_norm_backward(Tensor? dy, Tensor? dsum, Tensor y, Tensor rstd, Tensor? weight, Tensor? bias, "
-      "Tensor? "
-      "seed, float p, str kind) -> (Tensor dx, Tensor dresidual, Tensor dweight, Tensor dbias)");
+      "Tensor? seed, float p, str kind) -> (Tensor dx, Tensor dresidual, Tensor dweight, Tensor dbias)");
+
+  // Lossy: int8 values and a bfloat16 scale per 64 of them.
+  library.def("stash(Tensor x) -> (Tensor values, Tensor scales)");
+  library.def("unstash(Tensor values, Tensor scales, SymInt[] sizes, ScalarType dtype) -> Tensor");
 
   library.def("dropout(Tensor x, Tensor seed, float p) -> Tensor");
 
   library.def(
       "attention(Tensor q, Tensor k, Tensor v, Tensor? mask, Tensor? key_mask, Tensor? seed, float p, float scale, "
-      "bool "
-      "causal, bool stored) -> (Tensor out, Tensor kept)");
+      "bool causal, str keep) -> (Tensor out, Tensor kept)");
   library.def(
-      "attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor kept, Tensor? mask, Tensor? "
-      "key_mask, Tensor? seed, float p, float scale, bool causal, bool stored, bool mask_gradient) -> (Tensor dq, "
-      "Tensor dk, Tensor dv, Tensor dmask)");
+      "attention_backward(Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor kept, Tensor? mask, "
+      "Tensor? key_mask, Tensor? seed, float p, float scale, bool causal, bool stored, bool mask_gradient) -> "
+      "(Tensor dq, Tensor dk, Tensor dv, Tensor dmask)");
 
   library.def(
-      "mlp(Tensor x, Tensor weight1, Tensor? bias1, Tensor weight2, Tensor? bias2, str kind, bool keep) -> (Tensor "
-      "out, "
-      "Tensor inner)");
+      "mlp(Tensor x, Tensor weight1, Tensor? bias1, Tensor weight2, Tensor? bias2, str kind, str keep) -> (Tensor "
+      "out, Tensor inner)");
   library.def(
-      "mlp_backward(Tensor dout, Tensor x, Tensor inner, Tensor weight1, Tensor? bias1, Tensor weight2, str kind, "
+      "mlp_backward(Tensor dout, Tensor? x, Tensor inner, Tensor weight1, Tensor? bias1, Tensor weight2, str kind, "
       "bool[5] wanted) -> (Tensor dx, Tensor dweight1, Tensor dbias1, Tensor dweight2, Tensor dbias2)");
   library.def(
-      "gated_mlp(Tensor x, Tensor gate, Tensor up, Tensor down, str kind, bool keep) -> (Tensor out, Tensor gate_up)");
+      "gated_mlp(Tensor x, Tensor gate, Tensor up, Tensor down, str kind, str keep) -> (Tensor out, Tensor "
+      "gate_up)");
   library.def(
-      "gated_mlp_backward(Tensor dout, Tensor x, Tensor gate_up, Tensor gate, Tensor up, Tensor down, str kind, "
-      "bool[4] "
-      "wanted) -> (Tensor dx, Tensor dgate, Tensor dup, Tensor ddown)");
+      "gated_mlp_backward(Tensor dout, Tensor? x, Tensor gate_up, Tensor gate, Tensor up, Tensor down, str kind, "
+      "bool[4] wanted) -> (Tensor dx, Tensor dgate, Tensor dup, Tensor ddown)");
 
   library.def(
       "linear_cross_entropy(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, int ignore_index, float "
       "smoothing, bool mean, bool[3] wanted) -> (Tensor loss, Tensor dhidden, Tensor dweight, Tensor dbias)");
   library.def(
-      "linear_cross_entropy_losses(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, int ignore_index, float "
-      "smoothing) -> Tensor");
+      "linear_cross_entropy_losses(Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, int ignore_index, "
+      "float smoothing) -> Tensor");
   library.def(
-      "linear_cross_entropy_losses_backward(Tensor dlosses, Tensor hidden, Tensor weight, Tensor? bias, Tensor labels, "
-      "int ignore_index, float smoothing, bool[3] wanted) -> (Tensor dhidden, Tensor dweight, Tensor dbias)");
+      "linear_cross_entropy_losses_backward(Tensor dlosses, Tensor hidden, Tensor weight, Tensor? bias, Tensor "
+      "labels, int ignore_index, float smoothing, bool[3] wanted) -> (Tensor dhidden, Tensor dweight, Tensor "
+      "dbias)");
   // The first derivative of linear_cross_entropy, whose parts the forward pass has made: part * dloss.
   library.def("scaled_gradient(Tensor dloss, Tensor part) -> Tensor");
 }

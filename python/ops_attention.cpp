@@ -57,10 +57,13 @@ AttentionOptions options_of(const at::Tensor& q, const at::Tensor& k, const at::
 std::tuple<at::Tensor, at::Tensor> attention_op(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                                 const OptionalTensor& mask, const OptionalTensor& key_mask,
                                                 const OptionalTensor& seed, double p, double scale, bool causal,
-                                                bool stored) {
+                                                std::string_view keep) {
   const BelowAutograd below;
+  GANTRY_CHECK(keep == "log-sums" || keep == "probabilities" || keep == "int8",
+               "attention: keep is '{}', expected log-sums, probabilities or int8", keep);
   const AttentionOptions options = options_of(q, k, v, {mask, key_mask, seed, p, scale, causal});
   const FlashInputs in{last_contiguous(q), last_contiguous(k), last_contiguous(v), k.size(1)};
+  const bool stored = keep == "probabilities";
   const FlashResult result = stored ? internal::run_stored(in, options) : internal::run_flash(in, options);
   return {result.out, result.kept};
 }

@@ -18,6 +18,18 @@ constexpr auto kLayout = WeightLayout::kOutIn;
 
 at::Tensor rows_of(const at::Tensor& x) { return x.reshape({-1, x.size(-1)}); }
 
+bool keeps_inner(std::string_view keep) {
+  GANTRY_CHECK(keep == "inner" || keep == "nothing" || keep == "int8",
+               "mlp: keep is '{}', expected inner, nothing or int8", keep);
+  return keep != "nothing";
+}
+
+// The block's input, which the gradients of the first weights need, and the first product itself unless it is kept.
+at::Tensor input_rows(const OptionalTensor& x, const at::Tensor& weight, bool needed) {
+  GANTRY_CHECK(x.has_value() || !needed, "mlp_backward: x is missing, which the gradients asked for need");
+  return x.has_value() ? rows_of(*x) : at::empty({0, weight.size(1)}, weight.options());
+}
+
 at::Tensor shaped_as(const at::Tensor& rows, const at::Tensor& like) {
   auto sizes = like.sizes().vec();
   sizes.back() = rows.size(1);
@@ -63,29 +75,31 @@ at::Tensor exact_backward(const at::Tensor& x, const at::Tensor& dy, Activation 
 
 std::tuple<at::Tensor, at::Tensor> mlp_op(const at::Tensor& x, const at::Tensor& weight1, const OptionalTensor& bias1,
                                           const at::Tensor& weight2, const OptionalTensor& bias2, std::string_view kind,
-                                          bool keep) {
+                                          std::string_view keep) {
   const BelowAutograd below;
   check_types("mlp", x, {weight1, weight2});
   const Activation function = activation_of(kind);
   const at::Tensor inner = kernels::linear(rows_of(x), weight1, value_or_undefined(bias1)).contiguous();
   const at::Tensor out = kernels::linear(activated(inner, function), weight2, value_or_undefined(bias2)).contiguous();
-  return {shaped_as(out, x), keep ? inner : absent(x)};
+  return {shaped_as(out, x), keeps_inner(keep) ? inner : absent(x)};
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> mlp_backward_op(
-    const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& given_inner, const at::Tensor& weight1,
+    const at::Tensor& gradient, const OptionalTensor& x, const at::Tensor& given_inner, const at::Tensor& weight1,
     const OptionalTensor& bias1, const at::Tensor& weight2, std::string_view kind, std::array<bool, 5> wanted) {
   const BelowAutograd below;
-  check_types("mlp_backward", x, {weight1, weight2});
-  const at::Tensor x2 = rows_of(x), dout = rows_of(gradient), none = absent(x);
-  const bool kept = given_inner.numel() != 0 || x2.size(0) == 0;
-  at::Tensor inner = kept ? given_inner.contiguous() : kernels::linear(x2, weight1, value_or_undefined(bias1)).contiguous();
+  check_types("mlp_backward", gradient, {weight1, weight2});
+  const at::Tensor dout = rows_of(gradient), none = absent(gradient);
+  const bool kept = given_inner.numel() != 0 || dout.size(0) == 0;
+  const at::Tensor x2 = input_rows(x, weight1, wanted[1] || !kept);
+  at::Tensor inner =
+      kept ? given_inner.contiguous() : kernels::linear(x2, weight1, value_or_undefined(bias1)).contiguous();
   const at::Tensor dinner = input_gradient(weight2, dout, kLayout).contiguous();
   at::Tensor y = exact_backward(inner.view(dinner.sizes()), dinner, activation_of(kind));
   inner.reset();
   const at::Tensor dweight2 = wanted[3] ? weight_gradient(weight2, y, dout, kLayout).contiguous() : none;
   y.reset();
-  return {wanted[0] ? shaped_as(input_gradient(weight1, dinner, kLayout).contiguous(), x) : none,
+  return {wanted[0] ? shaped_as(input_gradient(weight1, dinner, kLayout).contiguous(), gradient) : none,
           wanted[1] ? weight_gradient(weight1, x2, dinner, kLayout).contiguous() : none,
           wanted[2] ? column_sum(dinner) : none, dweight2, wanted[4] ? column_sum(dout) : none};
 }
@@ -143,28 +157,30 @@ void check_gated(const char* op, const at::Tensor& x, const at::Tensor& gate, co
 }
 
 std::tuple<at::Tensor, at::Tensor> gated_mlp_op(const at::Tensor& x, const at::Tensor& gate, const at::Tensor& up,
-                                                const at::Tensor& down, std::string_view kind, bool keep) {
+                                                const at::Tensor& down, std::string_view kind, std::string_view keep) {
   const BelowAutograd below;
   check_gated("gated_mlp", x, gate, up, down);
   const at::Tensor gate_up = gate_and_up(rows_of(x), gate, up);
   const at::Tensor out = kernels::linear(gated_forward_rows(gate_up, activation_of(kind)), down).contiguous();
-  return {shaped_as(out, x), keep ? gate_up : absent(x)};
+  return {shaped_as(out, x), keeps_inner(keep) ? gate_up : absent(x)};
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> gated_mlp_backward_op(
-    const at::Tensor& gradient, const at::Tensor& x, const at::Tensor& kept, const at::Tensor& gate,
+    const at::Tensor& gradient, const OptionalTensor& x, const at::Tensor& kept, const at::Tensor& gate,
     const at::Tensor& up, const at::Tensor& down, std::string_view kind, std::array<bool, 4> wanted) {
   const BelowAutograd below;
-  check_gated("gated_mlp_backward", x, gate, up, down);
-  const at::Tensor x2 = rows_of(x), dout = rows_of(gradient), none = absent(x);
-  const bool given = kept.numel() != 0 || x2.size(0) == 0;
+  check_types("gated_mlp_backward", gradient, {gate, up, down});
+  GANTRY_CHECK(gradient.scalar_type() != at::kDouble, "gated_mlp_backward: there is no float64 kernel");
+  const at::Tensor dout = rows_of(gradient), none = absent(gradient);
+  const bool given = kept.numel() != 0 || dout.size(0) == 0;
+  const at::Tensor x2 = input_rows(x, gate, wanted[1] || wanted[2] || !given);
   const at::Tensor gate_up = given ? kept.contiguous() : gate_and_up(x2, gate, up);
   const at::Tensor dz = input_gradient(down, dout, kLayout).contiguous();
   auto [dgate_up, z] = gated_backward_rows(gate_up, dz, activation_of(kind));
   const std::int64_t n = gate.size(0);
   const at::Tensor dgate = dgate_up.narrow(1, 0, n), dup = dgate_up.narrow(1, n, n);
   at::Tensor dx = none;
-  if (wanted[0]) dx = shaped_as(matrix_product(dgate, gate).addmm_(dup, up).contiguous(), x);
+  if (wanted[0]) dx = shaped_as(matrix_product(dgate, gate).addmm_(dup, up).contiguous(), gradient);
   return {dx, wanted[1] ? weight_gradient(gate, x2, dgate, kLayout).contiguous() : none,
           wanted[2] ? weight_gradient(up, x2, dup, kLayout).contiguous() : none,
           wanted[3] ? weight_gradient(down, z, dout, kLayout).contiguous() : none};

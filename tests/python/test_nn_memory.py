@@ -12,6 +12,10 @@ def bits(n):
     return (n + 7) // 8
 
 
+def eight_bits(n):
+    return n + 2 * ((n + 63) // 64)
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("shape", [(64, 48), (3, 7, 5), (1, 1)])
 @pytest.mark.parametrize("layer", [gnn.GELU(), gnn.GELU("tanh"), gnn.SiLU(), gnn.QuickGELU()])
@@ -72,20 +76,26 @@ def test_the_next_linear_shares_the_output_of_a_norm(autocast):
     assert stock >= 4 * 40 * 48 + size * 40 * 48 + 8 * 40 + weight_copies
 
 
-@pytest.mark.parametrize("memory", ["in-place", "recompute", "rerun", "store"])
+@pytest.mark.parametrize("memory", ["in-place", "recompute", "rerun", "int8", "store"])
 def test_mlp_keeps_what_its_mode_says(memory):
     layer, x = gnn.FusedMLP(32, 128, memory=memory), leaf(20, 32)
     kept, _ = saved_bytes(lambda: layer(x), *layer.parameters())
     inner = 20 * 128
+    if memory == "int8":
+        assert kept == eight_bits(inner) + eight_bits(20 * 32)
+        return
     assert kept == 4 * 20 * 32 + {"in-place": 4 * inner + bits(inner), "recompute": 4 * inner, "rerun": 0,
                                   "store": 8 * inner}[memory]
 
 
-@pytest.mark.parametrize("memory", ["recompute", "rerun", "store"])
+@pytest.mark.parametrize("memory", ["recompute", "rerun", "int8", "store"])
 def test_gated_mlp_keeps_what_its_mode_says(memory):
     layer, x = gnn.FusedGatedMLP(32, 96, memory=memory), leaf(20, 32)
     kept, _ = saved_bytes(lambda: layer(x), *layer.parameters())
     inner = 20 * 96
+    if memory == "int8":
+        assert kept == eight_bits(2 * inner) + eight_bits(20 * 32)
+        return
     assert kept == 4 * 20 * 32 + 4 * inner * {"recompute": 2, "rerun": 0, "store": 4}[memory]
 
 
@@ -100,16 +110,24 @@ def test_attention_keeps_what_its_mode_says(memory, dtype, p):
 
 
 @pytest.mark.parametrize("p", [0.0, 0.1])
-@pytest.mark.parametrize("memory", ["recompute", "in-place", "rerun"])
+@pytest.mark.parametrize("memory", ["recompute", "in-place", "rerun", "int8"])
 def test_self_attention_keeps_what_its_mode_says(memory, p):
     layer, x = gnn.SelfAttention(64, 4, dropout=p, batch_first=True, memory=memory), leaf(2, 40, 64)
     kept, _ = saved_bytes(lambda: layer(x, need_weights=False), *layer.parameters())
     n, seed = 4 * 2 * 40 * 64, 8 if p else 0
     if memory == "rerun":
-        assert kept <= n + seed  # the input alone
+        assert kept == n + seed  # the input alone
+    elif memory == "int8":  # and what the two linear layers keep
+        assert kept == 2 * n + 3 * eight_bits(n // 4) + seed
     else:
         inside = 4 * 2 * 4 * 40 if memory == "recompute" else 4 * 2 * 4 * 40 * 40
         assert kept == 5 * n + inside + seed
+
+
+def test_a_frozen_first_layer_needs_no_input():
+    layer, x = gnn.FusedMLP(32, 128), leaf(20, 32)
+    layer.linear1.requires_grad_(False)
+    assert saved_bytes(lambda: layer(x), *layer.parameters())[0] == 4 * 20 * 128
 
 
 def test_dropout_keeps_a_seed():

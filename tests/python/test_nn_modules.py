@@ -303,7 +303,8 @@ def attention_masks():
         "none": {}, "padding": {"key_padding_mask": padding}, "causal": {"attn_mask": causal, "is_causal": True},
         "added": {"attn_mask": added}, "per head": {"attn_mask": heads},
         "padding and causal": {"key_padding_mask": padding, "attn_mask": causal},
-        "padding and added": {"key_padding_mask": torch.zeros(2, 7).masked_fill(padding, -float("inf")), "attn_mask": added},
+        "padding and added": {"key_padding_mask": torch.zeros(2, 7).masked_fill(padding, -float("inf")),
+                              "attn_mask": added},
         "added padding and causal": {"key_padding_mask": padding.float() * -3, "attn_mask": causal.float() * -1e4},
         "added padding per head": {"key_padding_mask": padding.float() * -3, "attn_mask": heads},
     }
@@ -428,6 +429,8 @@ def test_share_keeps_parameters_options_and_mode():
 
 @pytest.mark.parametrize(("make", "reason"), [
     (lambda: gnn.GELU(memory="recompute"), "nothing to make its input from; use FusedMLP"),
+    (lambda: gnn.GELU(memory="int8"), "the next layer keeps the output anyway"),
+    (lambda: gnn.LayerNorm(8, memory="int8"), "costs more than 'in-place'"),
     (lambda: gnn.GELU(memory="fast"), "'fast' is no mode, expected one of store, in-place"),
     (lambda: gnn.GELU("erf"), "approximate is 'erf'"),
     (lambda: gnn.SiLU(inplace=True, memory="in-place"), "inplace=True overwrites the input"),

@@ -1,4 +1,5 @@
 """torch.ops.gantry.*: each one registered as torch wants it, and its derivative that of torch's own operators."""
+import functools
 import math
 
 import pytest
@@ -28,8 +29,8 @@ def norm_inputs():
     return x, weight, bias
 
 
-def attention_arguments(stored, p=0.1, mask=None, key_mask=None):
-    return (*heads(9, 9, 9), mask, key_mask, SEED, p, 0.25, True, stored)
+def attention_arguments(keep, mask=None, key_mask=None):
+    return (*heads(9, 9, 9), mask, key_mask, SEED, 0.1, 0.25, True, keep)
 
 
 def loss_arguments(*wanted):
@@ -38,9 +39,10 @@ def loss_arguments(*wanted):
     return leaf(2, 5, 8), leaf(11, 8, seed=1), leaf(11, seed=2), labels, -100, 0.1, *wanted
 
 
-def attention_results(stored):
-    arguments = [x.detach() if isinstance(x, torch.Tensor) else x for x in attention_arguments(stored)]
-    return arguments, OPS.attention(*arguments)
+def attention_backward_arguments(keep):
+    arguments = [x.detach() if isinstance(x, torch.Tensor) else x for x in attention_arguments(keep)]
+    results = OPS.attention(*arguments)
+    return plain(2, 9, 2, 16), *arguments[:3], *results, *arguments[3:-1], keep == "probabilities", False
 
 
 CASES = {
@@ -66,25 +68,34 @@ CASES = {
         plain(3, 32), plain(3, 32, seed=1),
         *OPS.dropout_add_norm(plain(3, 32), plain(3, 32), None, None, SEED, 0.2, 1e-5, "layer", False)[::2],
         None, None, SEED, 0.2, "layer"),
-    "attention": lambda: attention_arguments(False),
-    "attention stored": lambda: attention_arguments(True),
-    "attention masks": lambda: attention_arguments(False, mask=leaf(2, 1, 9, 9, seed=5),
+    "attention": lambda: attention_arguments("log-sums"),
+    "attention stored": lambda: attention_arguments("probabilities"),
+    "attention int8": lambda: attention_arguments("int8"),
+    "attention masks": lambda: attention_arguments("log-sums", mask=leaf(2, 1, 9, 9, seed=5),
                                                    key_mask=torch.arange(18).view(2, 9) != 4),
-    "attention_backward": lambda: (lambda a, r: (plain(2, 9, 2, 16), *a[:3], *r, *a[3:], False))(
-        *attention_results(False)),
+    "attention_backward": lambda: attention_backward_arguments("log-sums"),
+    "attention_backward stored": lambda: attention_backward_arguments("probabilities"),
     "mlp": lambda: (leaf(2, 3, 8), leaf(12, 8, seed=1), leaf(12, seed=2), leaf(6, 12, seed=3), leaf(6, seed=4), "gelu",
-                    True),
-    "mlp rerun": lambda: (leaf(2, 3, 8), leaf(12, 8, seed=1), None, leaf(6, 12, seed=3), None, "silu", False),
+                    "inner"),
+    "mlp rerun": lambda: (leaf(2, 3, 8), leaf(12, 8, seed=1), None, leaf(6, 12, seed=3), None, "silu", "nothing"),
+    "mlp int8": lambda: (leaf(2, 3, 8), leaf(12, 8, seed=1), None, leaf(6, 12, seed=3), None, "silu", "int8"),
+    "mlp frozen": lambda: (leaf(2, 3, 8), plain(12, 8, seed=1), None, leaf(6, 12, seed=3), None, "silu", "inner"),
     "mlp_backward": lambda: (plain(3, 6), plain(3, 8), plain(3, 12), plain(12, 8), plain(12), plain(6, 12), "gelu",
                              [True, False, True, True, True]),
-    "gated_mlp": lambda: (leaf(2, 3, 8), leaf(12, 8, seed=1), leaf(12, 8, seed=2), leaf(8, 12, seed=3), "silu", True),
-    "gated_mlp rerun": lambda: (leaf(3, 8), leaf(12, 8, seed=1), leaf(12, 8, seed=2), leaf(8, 12, seed=3), "gelu", False),
+    "gated_mlp": lambda: (leaf(2, 3, 8), leaf(12, 8, seed=1), leaf(12, 8, seed=2), leaf(8, 12, seed=3), "silu",
+                          "inner"),
+    "gated_mlp rerun": lambda: (leaf(3, 8), leaf(12, 8, seed=1), leaf(12, 8, seed=2), leaf(8, 12, seed=3), "gelu",
+                                "nothing"),
+    "gated_mlp int8": lambda: (leaf(3, 8), leaf(12, 8, seed=1), leaf(12, 8, seed=2), leaf(8, 12, seed=3), "gelu",
+                               "int8"),
     "gated_mlp_backward": lambda: (plain(3, 8), plain(3, 8), plain(3, 24), plain(12, 8), plain(12, 8), plain(8, 12),
                                    "silu", [True, True, False, True]),
     "linear_cross_entropy": lambda: loss_arguments(True, [True, True, True]),
     "linear_cross_entropy_losses": lambda: loss_arguments(),
     "linear_cross_entropy_losses_backward": lambda: (
         plain(2, 5), *[x.detach() if isinstance(x, torch.Tensor) else x for x in loss_arguments()], [True, True, True]),
+    "stash": lambda: (plain(3, 50),),
+    "unstash": lambda: (*OPS.stash(plain(3, 50)), (3, 50), torch.float32),
     "scaled_gradient": lambda: (plain(), plain(3, 4)),
 }
 
@@ -98,9 +109,10 @@ def test_every_operator_has_a_case():
 def test_operator_is_registered_as_torch_wants_it(case):
     operator = getattr(OPS, case.split()[0]).default
     arguments = CASES[case]()
-    checks = ["test_schema", "test_faketensor", "test_autograd_registration"]
-    # Results that only serve the derivative have none, which the last check would ask for.
-    opcheck(operator, arguments, test_utils=checks)
+    opcheck(operator, arguments, test_utils=["test_schema", "test_faketensor", "test_autograd_registration"])
+    # Results that only serve the derivative have none of their own, which this check would ask for.
+    detached = tuple(x.detach() if isinstance(x, torch.Tensor) else x for x in arguments)
+    opcheck(operator, detached, test_utils="test_aot_dispatch_dynamic")
 
 
 def value(case):
@@ -118,16 +130,17 @@ def value(case):
     return function, [arguments[place] for place in places]
 
 
-DIFFERENTIABLE = [case for case in CASES if "backward" not in case and case != "scaled_gradient"]
+DIFFERENTIABLE = [case for case in CASES
+                  if "backward" not in case and case not in ("scaled_gradient", "stash", "unstash")]
 
 
 @pytest.mark.parametrize("case", DIFFERENTIABLE)
-@pytest.mark.parametrize("backend", ["aot_eager", "aot_eager_decomp_partition"])
-def test_traced_operator_gives_the_gradients_of_the_eager_one(case, backend):
+def test_traced_operator_gives_the_gradients_of_the_eager_one(case):
     torch._dynamo.reset()
     function, leaves = value(case)
     out, expected = gradients(function, *leaves)
-    traced_out, found = gradients(torch.compile(function, fullgraph=True, backend=backend), *leaves)
+    traced = torch.compile(function, fullgraph=True, backend="aot_eager_decomp_partition")
+    traced_out, found = gradients(traced, *leaves)
     torch.testing.assert_close(traced_out, out, rtol=0, atol=0)
     for a, b in zip(found, expected):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
@@ -150,7 +163,8 @@ def test_in_place_activation_has_torch_s_values_and_gradients(kind, dtype, limit
     expected = KINDS[kind](exact)
     (dexact,) = torch.autograd.grad(expected.sum(), exact)
     scale = 1e-3 if dtype == torch.float16 else torch.finfo(dtype).eps * 4
-    torch.testing.assert_close(y.double(), expected.detach(), rtol=scale, atol=1e-7 if dtype != torch.float64 else 1e-12)
+    torch.testing.assert_close(y.double(), expected.detach(), rtol=scale,
+                               atol=1e-7 if dtype != torch.float64 else 1e-12)
     # The gradient of QuickGELU is steeper by a.
     assert (dx.double() - dexact).abs().max() < limit * 1.5
 
@@ -163,7 +177,7 @@ def test_activations_pass_gradcheck_in_float64():
 
 @pytest.mark.parametrize("kind", ["layer", "rms"])
 def test_norms_pass_gradcheck_in_float64(kind):
-    x, weight, bias = leaf(3, 8, dtype=torch.float64), leaf(8, dtype=torch.float64), leaf(8, dtype=torch.float64, seed=1)
+    x, weight, bias = (leaf(*shape, dtype=torch.float64, seed=i) for i, shape in enumerate([(3, 8), (8,), (8,)]))
     bias = bias if kind == "layer" else None
     assert torch.autograd.gradcheck(lambda *a: OPS.norm(*a, 1e-5, kind, torch.float64)[0], (x, weight, bias))
 
@@ -171,7 +185,7 @@ def test_norms_pass_gradcheck_in_float64(kind):
 def test_mlp_and_loss_pass_gradcheck_in_float64():
     d = torch.float64
     block = (leaf(3, 4, dtype=d), leaf(5, 4, dtype=d), leaf(5, dtype=d), leaf(4, 5, dtype=d), leaf(4, dtype=d))
-    for keep in (True, False):
+    for keep in ("inner", "nothing"):
         assert torch.autograd.gradcheck(lambda *a: OPS.mlp(*a, "gelu", keep)[0], block)  # noqa: B023
     hidden, weight, bias = leaf(6, 4, dtype=d), leaf(5, 4, dtype=d, seed=1), leaf(5, dtype=d, seed=2)
     labels = torch.tensor([0, 4, -100, 2, 3, 1])
@@ -188,8 +202,9 @@ def test_attention_has_torch_s_values_and_gradients(dtype, tolerance, stored):
     mask = leaf(1, 1, 21, 21, seed=9, dtype=dtype)
     memory = "in-place" if stored else "recompute"
     for options in ({"is_causal": True}, {"attn_mask": mask}, {"scale": 0.3}, {}):
-        out, found = gradients(lambda *a: GF.scaled_dot_product_attention(*a, memory=memory, **options), q, k, v)  # noqa: B023
-        expected_out, expected = gradients(lambda *a: F.scaled_dot_product_attention(*a, **options), q, k, v)  # noqa: B023
+        ours = functools.partial(GF.scaled_dot_product_attention, memory=memory, **options)
+        out, found = gradients(ours, q, k, v)
+        expected_out, expected = gradients(functools.partial(F.scaled_dot_product_attention, **options), q, k, v)
         torch.testing.assert_close(out, expected_out, rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * 3)
 
@@ -223,14 +238,14 @@ def test_a_query_that_sees_nothing_gives_zeros():
     assert all(gradient.isfinite().all() for gradient in found)
 
 
-@pytest.mark.parametrize("stored", [False, True])
-def test_attention_dropout_is_the_derivative_of_its_own_mask(stored):
+@pytest.mark.parametrize("keep", ["log-sums", "probabilities"])
+def test_attention_dropout_is_the_derivative_of_its_own_mask(keep):
     # Finite differences under one seed: another mask in the backward pass would show.
     q, k, v = heads(6, 6, 6)
     direction = plain(2, 6, 2, 16, seed=8)
 
     def run(v):
-        return OPS.attention(q, k, v, None, None, SEED, 0.4, 0.25, False, stored)[0].sum()
+        return OPS.attention(q, k, v, None, None, SEED, 0.4, 0.25, False, keep)[0].sum()
 
     (dv,) = torch.autograd.grad(run(v), v)
     with torch.no_grad():
@@ -242,13 +257,14 @@ def test_attention_dropout_is_the_derivative_of_its_own_mask(stored):
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_loss_is_torch_s(reduction, smoothing, dtype):
-    hidden, weight, bias = (leaf(3, 70, 16, dtype=dtype), leaf(50, 16, seed=1, dtype=dtype), leaf(50, seed=2, dtype=dtype))
+    hidden, weight, bias = (leaf(*shape, seed=i, dtype=dtype) for i, shape in enumerate([(3, 70, 16), (50, 16), (50,)]))
     labels = torch.randint(0, 50, (3, 70), generator=torch.Generator().manual_seed(0))
     labels[1, :30] = 7
 
     def stock(hidden, weight, bias):
         logits = F.linear(hidden, weight, bias).float().reshape(-1, 50)
-        loss = F.cross_entropy(logits, labels.reshape(-1), ignore_index=7, reduction=reduction, label_smoothing=smoothing)
+        loss = F.cross_entropy(logits, labels.reshape(-1), ignore_index=7, reduction=reduction,
+                               label_smoothing=smoothing)
         return loss.reshape(labels.shape) if reduction == "none" else loss
 
     tolerance = 2e-5 if dtype == torch.float32 else 4e-2
@@ -262,7 +278,8 @@ def test_loss_is_torch_s(reduction, smoothing, dtype):
 
 def test_mean_loss_over_no_label_is_nan_as_in_torch():
     hidden, weight = leaf(4, 8), leaf(5, 8, seed=1)
-    loss, (dhidden, dweight) = gradients(lambda h, w: GF.linear_cross_entropy(h, w, torch.full((4,), -100)), hidden, weight)
+    ignored = torch.full((4,), -100)
+    loss, (dhidden, dweight) = gradients(lambda h, w: GF.linear_cross_entropy(h, w, ignored), hidden, weight)
     assert loss.isnan() and dhidden.eq(0).all() and dweight.eq(0).all()
 
 
@@ -273,7 +290,7 @@ def test_loss_names_a_label_outside_the_vocabulary():
         GF.linear_cross_entropy(leaf(4, 8), leaf(5, 8), torch.tensor([0, 1, -1, 2]))
 
 
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("keep", ["inner", "nothing"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 4e-2)])
 def test_gated_block_is_its_composition(keep, dtype, tolerance):
     x, gate, up, down = (leaf(*shape, seed=i, dtype=dtype) for i, shape in
@@ -323,11 +340,31 @@ def test_dropout_can_be_differentiated_twice():
     assert second.eq(8).logical_or(second.eq(0)).all() and second.ne(0).any()
 
 
+@pytest.mark.parametrize("case", ["attention", "mlp", "gated_mlp"])
+def test_eight_bits_change_gradients_little(case):
+    sizes = {"attention": [(4, 33, 2, 32)] * 3, "mlp": [(300, 64), (128, 64), (64, 128)],
+             "gated_mlp": [(300, 64), (128, 64), (128, 64), (64, 128)]}[case]
+    leaves = [leaf(*size, seed=i, scale=1 if case == "attention" or i == 0 else 0.1) for i, size in enumerate(sizes)]
+
+    def run(keep):
+        if case == "attention":
+            return lambda *a: OPS.attention(*a, None, None, SEED, 0.2, 0.2, True, keep)[0]
+        if case == "mlp":
+            return lambda x, w1, w2: OPS.mlp(x, w1, None, w2, None, "gelu", keep)[0]
+        return lambda *a: OPS.gated_mlp(*a, "silu", keep)[0]
+
+    out, exact = gradients(run("log-sums" if case == "attention" else "inner"), *leaves)
+    coarse_out, coarse = gradients(run("int8"), *leaves)
+    assert coarse_out.equal(out)
+    for a, b in zip(coarse, exact, strict=True):
+        assert 0 < (a - b).norm() < 0.02 * b.norm()
+
+
 # ---- errors
 
 
-@pytest.mark.parametrize("case", [case for case in DIFFERENTIABLE if not case.startswith("dropout ") and case != "dropout"
-                                  and "empty" not in case])
+@pytest.mark.parametrize("case", [case for case in DIFFERENTIABLE
+                                  if case.split()[0] != "dropout" and "empty" not in case])
 def test_second_derivatives_raise(case):
     function, leaves = value(case)
     out = function(*leaves)
@@ -354,4 +391,4 @@ def test_kernels_name_what_they_expect():
         OPS.norm(torch.ones(2, 3), torch.ones(4), None, 1e-5, "layer", torch.float32)
     with pytest.raises(RuntimeError, match="multiple of 16"):
         q = torch.ones(1, 2, 1, 8)
-        OPS.attention(q, q, q, None, None, None, 0.0, 1.0, False, False)
+        OPS.attention(q, q, q, None, None, None, 0.0, 1.0, False, "log-sums")

@@ -157,13 +157,37 @@ def _dropout_add_norm_backward(ctx, dy, dsum, drstd):
 register_autograd("gantry::dropout_add_norm", _dropout_add_norm_backward, setup_context=_dropout_add_norm_setup)
 _no_second_derivative("dropout_add_norm")
 
+# ---- eight bits, which have no derivative
+
+
+@register_fake("gantry::stash")
+def _(x):
+    n = x.numel()
+    return x.new_empty((n,), dtype=torch.int8), x.new_empty(((n + 63) // 64,), dtype=torch.bfloat16)
+
+
+@register_fake("gantry::unstash")
+def _(values, scales, sizes, dtype):
+    return values.new_empty(sizes, dtype=dtype)
+
+
+def _no_derivative(name):
+    def backward(ctx, *gradients):
+        raise RuntimeError(f"gantry: {name} has no derivative")
+
+    register_autograd(f"gantry::{name}", backward)
+
+
+_no_derivative("stash")
+_no_derivative("unstash")
+
 # ---- attention
 
 
 @register_fake("gantry::attention")
-def _(q, k, v, mask, key_mask, seed, p, scale, causal, stored):
+def _(q, k, v, mask, key_mask, seed, p, scale, causal, keep):
     batch, length, heads, _ = q.shape
-    if stored:
+    if keep == "probabilities":
         return q.new_empty(q.shape), q.new_empty((batch, heads, length, k.shape[1]))
     return q.new_empty(q.shape), q.new_empty((batch, heads, length), dtype=torch.float32)
 
@@ -176,18 +200,35 @@ def _(dout, q, k, v, out, kept, mask, key_mask, seed, p, scale, causal, stored, 
 
 
 def _attention_setup(ctx, inputs, output):
-    q, k, v, mask, key_mask, seed, *ctx.options = inputs
+    q, k, v, mask, key_mask, seed, *ctx.options, ctx.keep = inputs
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(q, k, v, *output, mask, key_mask, seed)
+    if ctx.keep == "int8":
+        ctx.shapes, ctx.dtype = (q.shape, k.shape, v.shape), q.dtype
+        packed = [part for x in (q, k, v) for part in ops.stash(x)]
+        ctx.save_for_backward(*packed, mask, key_mask, seed)
+    else:
+        ctx.save_for_backward(q, k, v, *output, mask, key_mask, seed)
+
+
+def _attention_kept(ctx):
+    if ctx.keep != "int8":
+        return ctx.saved_tensors
+    *packed, mask, key_mask, seed = ctx.saved_tensors
+    q, k, v = (ops.unstash(*packed[2 * i:2 * i + 2], ctx.shapes[i], ctx.dtype) for i in range(3))
+    # The sums belong to these very scores, not to those of the forward pass.
+    out, kept = ops.attention(q, k, v, mask, key_mask, seed, *ctx.options, "log-sums")
+    return q, k, v, out, kept, mask, key_mask, seed
 
 
 def _attention_backward(ctx, *gradients):
     dout = _only_first("attention", gradients)
     if dout is None:
         return (None,) * 10
-    q, k, v, out, kept, mask, key_mask, seed = ctx.saved_tensors
+    q, k, v, out, kept, mask, key_mask, seed = _attention_kept(ctx)
     needs_mask = mask is not None and ctx.needs_input_grad[3]
-    dq, dk, dv, dmask = ops.attention_backward(dout, q, k, v, out, kept, mask, key_mask, seed, *ctx.options, needs_mask)
+    stored = ctx.keep == "probabilities"
+    dq, dk, dv, dmask = ops.attention_backward(dout, q, k, v, out, kept, mask, key_mask, seed, *ctx.options, stored,
+                                               needs_mask)
     return (dq, dk, dv, dmask if needs_mask else None) + (None,) * 6
 
 
@@ -198,38 +239,60 @@ _no_second_derivative("attention")
 
 
 def _wanted(gradients, wanted):
-    return tuple(gradient if want else None for gradient, want in zip(gradients, wanted))
+    return tuple(gradient if want else None for gradient, want in zip(gradients, wanted, strict=True))
 
 
 def _empty_or_absent(shapes, wanted, like):
-    return tuple(like.new_empty(shape) if want else _absent(like) for shape, want in zip(shapes, wanted))
+    return tuple(like.new_empty(shape) if want else _absent(like) for shape, want in zip(shapes, wanted, strict=True))
 
 
 @register_fake("gantry::mlp")
 def _(x, weight1, bias1, weight2, bias2, kind, keep):
-    inner = x.new_empty((_rows(x), weight1.shape[0])) if keep else _absent(x)
+    inner = x.new_empty((_rows(x), weight1.shape[0])) if keep != "nothing" else _absent(x)
     return x.new_empty((*x.shape[:-1], weight2.shape[0])), inner
 
 
 @register_fake("gantry::mlp_backward")
 def _(dout, x, inner, weight1, bias1, weight2, kind, wanted):
-    shapes = (x.shape, weight1.shape, weight1.shape[:1], weight2.shape, weight2.shape[:1])
-    return _empty_or_absent(shapes, wanted, x)
+    dx_shape = (*dout.shape[:-1], weight1.shape[1])
+    shapes = (dx_shape, weight1.shape, weight1.shape[:1], weight2.shape, weight2.shape[:1])
+    return _empty_or_absent(shapes, wanted, dout)
+
+
+def _save_block(ctx, x, inner, x_needed, *weights):
+    """What a block keeps: x where the first weights want a gradient, or where the first product runs again."""
+    ctx.set_materialize_grads(False)
+    ctx.dtype = x.dtype
+    if ctx.keep == "int8":
+        packed_x = ops.stash(x) if x_needed else (None, None)
+        ctx.save_for_backward(*packed_x, *ops.stash(inner), *weights)
+    else:
+        ctx.save_for_backward(x if x_needed or ctx.keep == "nothing" else None, inner, *weights)
+
+
+def _kept_block(ctx, dout, in_features, inner_features):
+    """(x or None, inner, weights) in the backward pass."""
+    if ctx.keep != "int8":
+        x, inner, *weights = ctx.saved_tensors
+        return x, inner, weights
+    x_values, x_scales, values, scales, *weights = ctx.saved_tensors
+    x = None if x_values is None else ops.unstash(x_values, x_scales, (*dout.shape[:-1], in_features), ctx.dtype)
+    return x, ops.unstash(values, scales, (_rows(dout), inner_features), ctx.dtype), weights
 
 
 def _mlp_setup(ctx, inputs, output):
-    x, weight1, bias1, weight2, _, ctx.kind, _ = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, output[1], weight1, bias1, weight2)
+    x, weight1, bias1, weight2, _, ctx.kind, ctx.keep = inputs
+    ctx.features = (weight1.shape[1], weight1.shape[0])
+    _save_block(ctx, x, output[1], ctx.needs_input_grad[1], weight1, bias1, weight2)
 
 
 def _mlp_backward(ctx, *gradients):
     dout = _only_first("mlp", gradients)
     if dout is None:
         return (None,) * 7
-    x, inner, weight1, bias1, weight2 = ctx.saved_tensors
+    x, inner, weights = _kept_block(ctx, dout, *ctx.features)
     wanted = list(ctx.needs_input_grad[:5])
-    result = ops.mlp_backward(dout, x, inner, weight1, bias1, weight2, ctx.kind, wanted)
+    result = ops.mlp_backward(dout, x, inner, *weights, ctx.kind, wanted)
     return (*_wanted(result, wanted), None, None)
 
 
@@ -239,27 +302,28 @@ _no_second_derivative("mlp")
 
 @register_fake("gantry::gated_mlp")
 def _(x, gate, up, down, kind, keep):
-    kept = x.new_empty((_rows(x), 2 * gate.shape[0])) if keep else _absent(x)
+    kept = x.new_empty((_rows(x), 2 * gate.shape[0])) if keep != "nothing" else _absent(x)
     return x.new_empty((*x.shape[:-1], down.shape[0])), kept
 
 
 @register_fake("gantry::gated_mlp_backward")
 def _(dout, x, gate_up, gate, up, down, kind, wanted):
-    return _empty_or_absent((x.shape, gate.shape, up.shape, down.shape), wanted, x)
+    return _empty_or_absent(((*dout.shape[:-1], gate.shape[1]), gate.shape, up.shape, down.shape), wanted, dout)
 
 
 def _gated_mlp_setup(ctx, inputs, output):
-    x, gate, up, down, ctx.kind, _ = inputs
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(x, output[1], gate, up, down)
+    x, gate, up, down, ctx.kind, ctx.keep = inputs
+    ctx.features = (gate.shape[1], 2 * gate.shape[0])
+    _save_block(ctx, x, output[1], ctx.needs_input_grad[1] or ctx.needs_input_grad[2], gate, up, down)
 
 
 def _gated_mlp_backward(ctx, *gradients):
     dout = _only_first("gated_mlp", gradients)
     if dout is None:
         return (None,) * 6
+    x, gate_up, weights = _kept_block(ctx, dout, *ctx.features)
     wanted = list(ctx.needs_input_grad[:4])
-    result = ops.gated_mlp_backward(dout, *ctx.saved_tensors, ctx.kind, wanted)
+    result = ops.gated_mlp_backward(dout, x, gate_up, *weights, ctx.kind, wanted)
     return (*_wanted(result, wanted), None, None)
 
 
@@ -314,8 +378,8 @@ def _(dloss, part):
 
 
 def _scaled_gradient_backward(ctx, *gradients):
-    raise RuntimeError("gantry: second derivatives of linear_cross_entropy are not available; use torch's own loss where "
-                       "they are needed")
+    raise RuntimeError("gantry: second derivatives of linear_cross_entropy are not available; use torch's own loss "
+                       "where they are needed")
 
 
 register_autograd("gantry::scaled_gradient", _scaled_gradient_backward)

@@ -7,30 +7,38 @@ eval mode with gradients off the forward pass is torch's own. Modes:
     'in-place'   outputs, which the next layer keeps anyway, instead of inputs
     'recompute'  the least that costs (almost) no time
     'rerun'      the input alone; the layer's first product runs again in the backward pass
-    'int8'       nothing here can do this yet
+    'int8'       what 'recompute' keeps, in eight bits: the one mode whose gradients are not exact up to rounding
 
 A mode that a layer cannot do raises ValueError with the reason; Layer.MODES lists those it can.
 """
 
-import math
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
 from gantry.nn import functional as GF
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _ALL_MODES = ("store", "in-place", "recompute", "rerun", "int8")
-_NO_INT8 = "storing eight-bit copies is lossy and not available from Python"
+_KEPT_ANYWAY = "the next layer keeps the output anyway, so that a copy in eight bits costs more than 'in-place'"
 
 
 class MemoryModeMixin:
     """The mode of a layer; `default` is for memory=None, `refusals` says why a mode is not in MODES."""
 
-    MODES = ()
-    _DEFAULT = ""
-    _REFUSALS = {}
+    MODES: ClassVar[tuple[str, ...]] = ()
+    _DEFAULT: ClassVar[str] = ""
+    _REFUSALS: ClassVar[dict[str, str]] = {}
+
+    memory: str
 
     @classmethod
-    def check_memory(cls, memory):
+    def check_memory(cls, memory: str | None) -> str:
         """The mode that `memory` names: the layer's own for None. ValueError for one that the layer cannot do."""
         if memory is None:
             return cls._DEFAULT
@@ -38,11 +46,11 @@ class MemoryModeMixin:
             return memory
         if memory not in _ALL_MODES:
             raise ValueError(f"{cls.__name__}: memory={memory!r} is no mode, expected one of {', '.join(cls.MODES)}")
-        reason = cls._REFUSALS.get(memory, _NO_INT8)
-        raise ValueError(f"{cls.__name__}: memory={memory!r} is refused: {reason}; it can do {', '.join(cls.MODES)}")
+        raise ValueError(f"{cls.__name__}: memory={memory!r} is refused: {cls._REFUSALS[memory]}; it can do "
+                         f"{', '.join(cls.MODES)}")
 
     @classmethod
-    def share(cls, module, memory=None):
+    def share(cls, module: torch.nn.Module, memory: str | None = None) -> Self:
         """A layer with the parameters, buffers, hooks, options and training flag of `module`, torch's layer."""
         layer = cls.__new__(cls)
         layer.__dict__.update(module.__dict__)
@@ -52,13 +60,13 @@ class MemoryModeMixin:
         layer._after_share()
         return layer
 
-    def _after_share(self):
+    def _after_share(self) -> None:
         pass
 
-    def _takes_stock(self):
+    def _takes_stock(self) -> bool:
         return self.memory == "store" or not (self.training or torch.is_grad_enabled())
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         inherited = super().extra_repr()
         return f"{inherited}{', ' if inherited else ''}memory={self.memory!r}"
 
@@ -66,6 +74,7 @@ class MemoryModeMixin:
 _ACTIVATION_REFUSALS = {
     "recompute": "an activation alone has nothing to make its input from; use FusedMLP, or 'in-place'",
     "rerun": "an activation alone has nothing to make its input from; use FusedMLP, or 'in-place'",
+    "int8": _KEPT_ANYWAY,
 }
 
 
@@ -76,13 +85,13 @@ class GELU(MemoryModeMixin, torch.nn.GELU):
     _DEFAULT = "in-place"
     _REFUSALS = _ACTIVATION_REFUSALS
 
-    def __init__(self, approximate="none", *, memory=None):
+    def __init__(self, approximate: str = "none", *, memory: str | None = None) -> None:
         super().__init__(approximate)
         if approximate not in ("none", "tanh"):
             raise ValueError(f"GELU: approximate is {approximate!r}, expected 'none' or 'tanh'")
         self.memory = self.check_memory(memory)
 
-    def forward(self, input):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return super().forward(input) if self._takes_stock() else GF.gelu(input, self.approximate)
 
 
@@ -96,19 +105,19 @@ class SiLU(MemoryModeMixin, torch.nn.SiLU):
     _DEFAULT = "in-place"
     _REFUSALS = _ACTIVATION_REFUSALS
 
-    def __init__(self, inplace=False, *, memory=None):
+    def __init__(self, inplace: bool = False, *, memory: str | None = None) -> None:
         super().__init__(inplace)
         self.memory = self.check_memory(memory)
         if inplace and memory == "in-place":
-            raise ValueError("SiLU: memory='in-place' is refused: inplace=True overwrites the input, which saves nothing "
-                             "here, since the output is kept anyway; use inplace=False")
+            raise ValueError("SiLU: memory='in-place' is refused: inplace=True overwrites the input, which saves "
+                             "nothing here, since the output is kept anyway; use inplace=False")
         self._after_share()
 
-    def _after_share(self):
+    def _after_share(self) -> None:
         if self.inplace:
             self.memory = "store"
 
-    def forward(self, input):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return super().forward(input) if self._takes_stock() else GF.silu(input)
 
 
@@ -119,11 +128,11 @@ class QuickGELU(MemoryModeMixin, torch.nn.Module):
     _DEFAULT = "in-place"
     _REFUSALS = _ACTIVATION_REFUSALS
 
-    def __init__(self, *, memory=None):
+    def __init__(self, *, memory: str | None = None) -> None:
         super().__init__()
         self.memory = self.check_memory(memory)
 
-    def forward(self, input):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         return input * torch.sigmoid(1.702 * input) if self._takes_stock() else GF.quick_gelu(input)
 
 
@@ -136,13 +145,15 @@ class LayerNorm(MemoryModeMixin, torch.nn.LayerNorm):
 
     MODES = ("store", "in-place", "recompute", "rerun")
     _DEFAULT = "in-place"
+    _REFUSALS = {"int8": _KEPT_ANYWAY}
 
-    def __init__(self, normalized_shape, eps=1e-5, elementwise_affine=True, bias=True, device=None, dtype=None, *,
-                 memory=None):
+    def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
+                 bias: bool = True, device: Any = None, dtype: torch.dtype | None = None, *,
+                 memory: str | None = None) -> None:
         super().__init__(normalized_shape, eps, elementwise_affine, bias, device, dtype)
         self.memory = self.check_memory(memory)
 
-    def forward(self, input):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         if self._takes_stock():
             return super().forward(input)
         return GF.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
@@ -153,12 +164,15 @@ class RMSNorm(MemoryModeMixin, torch.nn.RMSNorm):
 
     MODES = ("store", "in-place", "recompute", "rerun")
     _DEFAULT = "in-place"
+    _REFUSALS = {"int8": _KEPT_ANYWAY}
 
-    def __init__(self, normalized_shape, eps=None, elementwise_affine=True, device=None, dtype=None, *, memory=None):
+    def __init__(self, normalized_shape: int | Sequence[int], eps: float | None = None,
+                 elementwise_affine: bool = True, device: Any = None, dtype: torch.dtype | None = None, *,
+                 memory: str | None = None) -> None:
         super().__init__(normalized_shape, eps, elementwise_affine, device, dtype)
         self.memory = self.check_memory(memory)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self._takes_stock():
             return super().forward(x)
         return GF.rms_norm(x, self.normalized_shape, self.weight, self.eps)
@@ -172,32 +186,36 @@ class Dropout(MemoryModeMixin, torch.nn.Dropout):
 
     MODES = ("store", "recompute", "rerun")
     _DEFAULT = "recompute"
-    _REFUSALS = {"in-place": "the output does not tell what was dropped where the input was zero; use 'recompute'"}
+    _REFUSALS = {
+        "in-place": "the output does not tell what was dropped where the input was zero; use 'recompute'",
+        "int8": "a seed of 8 bytes is all that 'recompute' keeps",
+    }
 
-    def __init__(self, p=0.5, inplace=False, *, memory=None):
+    def __init__(self, p: float = 0.5, inplace: bool = False, *, memory: str | None = None) -> None:
         super().__init__(p, inplace)
         self.memory = self.check_memory(memory)
 
-    def forward(self, input):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         if not self.training or self.memory == "store":
             return super().forward(input)
         return GF.dropout(input, self.p, True, self.inplace)
 
 
 class FusedMLP(MemoryModeMixin, torch.nn.Module):
-    """linear2(activation(linear1(x))) as one node. State dict: linear1.weight, linear1.bias, linear2.weight, linear2.bias,
-    the names in torch.nn.TransformerEncoderLayer.
+    """linear2(activation(linear1(x))) as one node. State dict: linear1.weight, linear1.bias, linear2.weight,
+    linear2.bias, the names in torch.nn.TransformerEncoderLayer.
 
     activation: 'gelu', 'gelu_tanh', 'silu' or 'quick_gelu'. 'recompute' (the default) keeps x and the activation's
-    input, 'rerun' x alone, 'in-place' x, the activation's output and one bit an element. Hooks of linear1 and linear2
-    are not called, except with 'store'.
+    input, 'rerun' x alone, 'in-place' x, the activation's output and one bit an element, 'int8' what 'recompute' keeps
+    in eight bits. Hooks of linear1 and linear2 are called by 'store' alone.
     """
 
-    MODES = ("store", "in-place", "recompute", "rerun")
+    MODES = ("store", "in-place", "recompute", "rerun", "int8")
     _DEFAULT = "recompute"
 
-    def __init__(self, in_features, hidden_features, out_features=None, bias=True, activation="gelu", device=None,
-                 dtype=None, *, memory=None):
+    def __init__(self, in_features: int, hidden_features: int, out_features: int | None = None, bias: bool = True,
+                 activation: str = "gelu", device: Any = None, dtype: torch.dtype | None = None, *,
+                 memory: str | None = None) -> None:
         super().__init__()
         GF._check_kind(activation)
         kwargs = {"bias": bias, "device": device, "dtype": dtype}
@@ -207,8 +225,9 @@ class FusedMLP(MemoryModeMixin, torch.nn.Module):
         self.memory = self.check_memory(memory)
 
     @classmethod
-    def from_linears(cls, linear1, linear2, activation="gelu", *, memory=None):
-        """A block around two torch.nn.Linear, which it shares: FusedMLP.from_linears(seq[0], seq[2]) for a Sequential."""
+    def from_linears(cls, linear1: torch.nn.Linear, linear2: torch.nn.Linear, activation: str = "gelu", *,
+                     memory: str | None = None) -> Self:
+        """A block around two torch.nn.Linear, which it shares: from_linears(seq[0], seq[2]) for a Sequential."""
         GF._check_kind(activation)
         if linear1.out_features != linear2.in_features:
             raise ValueError(f"FusedMLP: linear1 gives {linear1.out_features} features, linear2 takes "
@@ -220,10 +239,10 @@ class FusedMLP(MemoryModeMixin, torch.nn.Module):
         block.training = linear1.training
         return block
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"activation={self.activation!r}, memory={self.memory!r}"
 
-    def forward(self, input):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         if self._takes_stock():
             return self.linear2(GF._plain_activation(self.linear1(input), self.activation))
         return GF.mlp(input, self.linear1.weight, self.linear1.bias, self.linear2.weight, self.linear2.bias,
@@ -233,15 +252,17 @@ class FusedMLP(MemoryModeMixin, torch.nn.Module):
 class FusedGatedMLP(MemoryModeMixin, torch.nn.Module):
     """down_proj(activation(gate_proj(x)) * up_proj(x)) without biases as one node, with the names that Llama uses.
 
-    'recompute' (the default) keeps x, gate_proj(x) and up_proj(x), 'rerun' x alone.
+    'recompute' (the default) keeps x, gate_proj(x) and up_proj(x), 'rerun' x alone, 'int8' what 'recompute' keeps in
+    eight bits. Hooks of the three layers are called by 'store' alone.
     """
 
-    MODES = ("store", "recompute", "rerun")
+    MODES = ("store", "recompute", "rerun", "int8")
     _DEFAULT = "recompute"
-    _REFUSALS = {"in-place": "the product needs both factors, so that keeping the activation's output saves nothing; use "
-                             "'recompute'"}
+    _REFUSALS = {"in-place": "the product needs both factors, so that keeping the activation's output saves nothing; "
+                             "use 'recompute'"}
 
-    def __init__(self, in_features, hidden_features, activation="silu", device=None, dtype=None, *, memory=None):
+    def __init__(self, in_features: int, hidden_features: int, activation: str = "silu", device: Any = None,
+                 dtype: torch.dtype | None = None, *, memory: str | None = None) -> None:
         super().__init__()
         GF._check_kind(activation)
         kwargs = {"bias": False, "device": device, "dtype": dtype}
@@ -251,10 +272,10 @@ class FusedGatedMLP(MemoryModeMixin, torch.nn.Module):
         self.activation = activation
         self.memory = self.check_memory(memory)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"activation={self.activation!r}, memory={self.memory!r}"
 
-    def forward(self, input):
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
         if self._takes_stock():
             gate = GF._plain_activation(self.gate_proj(input), self.activation)
             return self.down_proj(gate * self.up_proj(input))
@@ -265,8 +286,8 @@ class FusedGatedMLP(MemoryModeMixin, torch.nn.Module):
 class LinearCrossEntropy(MemoryModeMixin, torch.nn.Module):
     """Cross entropy of a linear head without its logits: loss(hidden [..., n], target int64 [...]).
 
-    weight [classes, n] and bias [classes] are shared with whoever else holds them (a torch.nn.Linear or Embedding can be
-    given for weight). The loss is float32. 'recompute' is a chunk of tokens at a time, 'store' torch's operators.
+    weight [classes, n] and bias [classes] are shared with whoever else holds them (a torch.nn.Linear or Embedding can
+    be given for weight). The loss is float32. 'recompute' is a chunk of tokens at a time, 'store' torch's operators.
     """
 
     MODES = ("store", "recompute")
@@ -274,9 +295,12 @@ class LinearCrossEntropy(MemoryModeMixin, torch.nn.Module):
     _REFUSALS = {
         "in-place": "a loss has no output that another layer keeps",
         "rerun": "the gradients are made in the forward pass, while a chunk's logits are there; use 'recompute'",
+        "int8": "'recompute' keeps no activations, only gradients",
     }
 
-    def __init__(self, weight, bias=None, ignore_index=-100, label_smoothing=0.0, reduction="mean", *, memory=None):
+    def __init__(self, weight: torch.Tensor | torch.nn.Module, bias: torch.Tensor | None = None,
+                 ignore_index: int = -100, label_smoothing: float = 0.0, reduction: str = "mean", *,
+                 memory: str | None = None) -> None:
         super().__init__()
         if isinstance(weight, torch.nn.Module):
             weight, bias = weight.weight, getattr(weight, "bias", None) if bias is None else bias
@@ -294,12 +318,12 @@ class LinearCrossEntropy(MemoryModeMixin, torch.nn.Module):
         self.ignore_index, self.label_smoothing, self.reduction = ignore_index, label_smoothing, reduction
         self.memory = self.check_memory(memory)
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return (f"classes={self.weight.shape[0]}, features={self.weight.shape[1]}, bias={self.bias is not None}, "
                 f"ignore_index={self.ignore_index}, label_smoothing={self.label_smoothing}, "
                 f"reduction={self.reduction!r}, memory={self.memory!r}")
 
-    def forward(self, input, target):
+    def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         if self.memory != "store":
             return GF.linear_cross_entropy(input, self.weight, target, self.bias, self.ignore_index,
                                            self.label_smoothing, self.reduction)

@@ -1,6 +1,9 @@
 """SelfAttention: torch.nn.MultiheadAttention for queries, keys and values that are one tensor."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +13,7 @@ from gantry.nn import functional as GF
 from gantry.nn.modules import MemoryModeMixin
 
 
-def _additive(mask, dtype):
+def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """torch's mask, where True hides, as numbers to add; floating masks as they are."""
     if mask.dtype != torch.bool:
         return mask
@@ -21,8 +24,9 @@ class SelfAttention(MemoryModeMixin, torch.nn.MultiheadAttention):
     """torch.nn.MultiheadAttention for self attention: same arguments, same state dict.
 
     'recompute' (the default) keeps the packed projections, the heads' output and one float a row and head; 'in-place'
-    the probabilities too, with the dropout mask in their signs, which is faster; 'rerun' the input alone, from which the
-    projections and the attention are computed again; 'store' is torch's own. Dropout draws its mask from a seed.
+    the probabilities too, with the dropout mask in their signs, which is faster; 'rerun' the input alone, from which
+    the projections and the attention are computed again; 'int8' the projections in eight bits (lossy), from which the
+    attention is computed again; 'store' is torch's own. Dropout draws its mask from a seed.
 
     Refused with ValueError, except under 'store': kdim or vdim other than embed_dim, add_bias_kv, add_zero_attn,
     batch_first=False (in the constructor); query, key and value that are not one tensor, need_weights=True (which
@@ -30,23 +34,25 @@ class SelfAttention(MemoryModeMixin, torch.nn.MultiheadAttention):
     devices and types than float32 and bfloat16 on the CPU take torch's scaled_dot_product_attention.
     """
 
-    MODES = ("store", "in-place", "recompute", "rerun")
+    MODES = ("store", "in-place", "recompute", "rerun", "int8")
     _DEFAULT = "recompute"
 
-    def __init__(self, embed_dim, num_heads, dropout=0.0, bias=True, add_bias_kv=False, add_zero_attn=False, kdim=None,
-                 vdim=None, batch_first=False, device=None, dtype=None, *, memory=None):
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0, bias: bool = True,
+                 add_bias_kv: bool = False, add_zero_attn: bool = False, kdim: int | None = None,
+                 vdim: int | None = None, batch_first: bool = False, device: Any = None,
+                 dtype: torch.dtype | None = None, *, memory: str | None = None) -> None:
         super().__init__(embed_dim, num_heads, dropout, bias, add_bias_kv, add_zero_attn, kdim, vdim, batch_first,
                          device, dtype)
         self.memory = self.check_memory(memory)
         self._after_share()
 
-    def _after_share(self):
+    def _after_share(self) -> None:
         reason = self.refusal(self)
         if reason and self.memory != "store":
             raise ValueError(f"SelfAttention: memory={self.memory!r} is refused: {reason}; use memory='store'")
 
     @staticmethod
-    def refusal(module):
+    def refusal(module: torch.nn.MultiheadAttention) -> str:
         """Why a torch.nn.MultiheadAttention can only be had with 'store', or an empty string."""
         if not module._qkv_same_embed_dim:
             return "kdim or vdim differs from embed_dim"
@@ -56,11 +62,13 @@ class SelfAttention(MemoryModeMixin, torch.nn.MultiheadAttention):
             return "batch_first is False"
         return ""
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         return f"{self.embed_dim}, {self.num_heads}, dropout={self.dropout}, memory={self.memory!r}"
 
-    def forward(self, query, key=None, value=None, key_padding_mask=None, need_weights=True, attn_mask=None,
-                average_attn_weights=True, is_causal=False):
+    def forward(self, query: torch.Tensor, key: torch.Tensor | None = None, value: torch.Tensor | None = None,
+                key_padding_mask: torch.Tensor | None = None, need_weights: bool = True,
+                attn_mask: torch.Tensor | None = None, average_attn_weights: bool = True,
+                is_causal: bool = False) -> tuple[torch.Tensor, torch.Tensor | None]:
         key = query if key is None else key
         value = query if value is None else value
         if self._takes_stock():
@@ -84,7 +92,8 @@ class SelfAttention(MemoryModeMixin, torch.nn.MultiheadAttention):
             out = self._attend(x, mask, key_mask, seed, p)
         return (out if batched else out.squeeze(0)), None
 
-    def _masks(self, x, key_padding_mask, attn_mask):
+    def _masks(self, x: torch.Tensor, key_padding_mask: torch.Tensor | None,
+               attn_mask: torch.Tensor | None) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """(key_mask bool [B, T] where False hides, mask for the scores as the kernels want it); either may be None."""
         batch, length, _ = x.shape
         mask = attn_mask
@@ -98,9 +107,10 @@ class SelfAttention(MemoryModeMixin, torch.nn.MultiheadAttention):
             mask = mask.logical_not()
         return key_mask, mask
 
-    def _attend(self, x, mask, key_mask, seed, p):
+    def _attend(self, x: torch.Tensor, mask: torch.Tensor | None, key_mask: torch.Tensor | None,
+                seed: torch.Tensor | None, p: float) -> torch.Tensor:
         batch, length, _ = x.shape
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         q, k, v = qkv.view(batch, length, 3, self.num_heads, self.head_dim).unbind(2)
-        heads = GF._heads(q, k, v, mask, key_mask, seed, p, self.memory == "in-place")
+        heads = GF._heads(q, k, v, mask, key_mask, seed, p, self.memory)
         return F.linear(heads.reshape(batch, length, self.embed_dim), self.out_proj.weight, self.out_proj.bias)
