@@ -303,6 +303,7 @@ def attention_masks():
         "none": {}, "padding": {"key_padding_mask": padding}, "causal": {"attn_mask": causal, "is_causal": True},
         "added": {"attn_mask": added}, "per head": {"attn_mask": heads},
         "padding and causal": {"key_padding_mask": padding, "attn_mask": causal},
+        "padding and causal hint": {"key_padding_mask": padding, "attn_mask": causal, "is_causal": True},
         "padding and added": {"key_padding_mask": torch.zeros(2, 7).masked_fill(padding, -float("inf")),
                               "attn_mask": added},
         "added padding and causal": {"key_padding_mask": padding.float() * -3, "attn_mask": causal.float() * -1e4},
@@ -355,9 +356,40 @@ def test_attention_without_a_kernel_takes_torch_s():
     stock.load_state_dict(layer.state_dict())
     x = leaf(2, 7, 20)
     padding = torch.tensor([[False] * 5 + [True] * 2, [False] * 7])
-    for options in ({"key_padding_mask": padding}, {"key_padding_mask": padding, "attn_mask": torch.randn(7, 7)}, {}):
+    causal = torch.ones(7, 7, dtype=torch.bool).triu(1)
+    for options in ({"key_padding_mask": padding}, {"key_padding_mask": padding, "attn_mask": torch.randn(7, 7)}, {},
+                    {"attn_mask": causal, "is_causal": True}, {"attn_mask": causal},
+                    {"key_padding_mask": padding, "attn_mask": causal, "is_causal": True}):
         found = layer(x, x, x, need_weights=False, **options)[0]
         torch.testing.assert_close(found, stock(x, x, x, need_weights=False, **options)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_attention_serves_torch_s_encoder_layer():
+    torch.manual_seed(0)
+    stock = torch.nn.TransformerEncoderLayer(32, 2, 64, dropout=0.0, batch_first=True)
+    layer = copy.deepcopy(stock)
+    layer.self_attn = gnn.SelfAttention.share(layer.self_attn)
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(7)
+    for options in ({}, {"src_mask": mask, "is_causal": True}):
+        out, found = gradients(lambda x: layer(x, **options), leaf(2, 7, 32))  # noqa: B023
+        expected_out, expected = gradients(lambda x: stock(x, **options), leaf(2, 7, 32))  # noqa: B023
+        torch.testing.assert_close((out, *found), (expected_out, *expected), rtol=1e-4, atol=1e-5)
+
+
+# ---- other devices
+
+
+def test_other_devices_take_torch_s_operators():
+    # On the meta device a kernel of ours would show its absence.
+    x = torch.empty(2, 7, 32, device="meta", requires_grad=True)
+    attention = gnn.SelfAttention(32, 2, dropout=0.1, batch_first=True, device="meta")
+    layers = [gnn.GELU(), gnn.SiLU(), gnn.QuickGELU(), gnn.LayerNorm(32, device="meta"), gnn.RMSNorm(32, device="meta"),
+              gnn.Dropout(0.1), gnn.FusedMLP(32, 64, device="meta"), gnn.FusedGatedMLP(32, 64, device="meta"),
+              lambda x: attention(x, need_weights=False)[0]]
+    for layer in layers:
+        y = layer(x)
+        assert y.shape == x.shape and not str(y.grad_fn).startswith("<GeneratedBackwardFor_gantry")
+        y.sum().backward()
 
 
 # ---- blocks

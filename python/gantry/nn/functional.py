@@ -42,10 +42,14 @@ def _has_kernel(x: torch.Tensor, types: tuple[torch.dtype, ...] = _ALL_TYPES) ->
     return x.device.type == "cpu" and x.layout == torch.strided and x.dtype in types and x.numel() > 0
 
 
+def _autocast_enabled(kind: str) -> bool:
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
 def _autocast_type(x: torch.Tensor) -> torch.dtype:
     """The type that autocast computes in, or x's own."""
     kind = x.device.type
-    if x.dtype == torch.float64 or not x.is_floating_point() or not torch.is_autocast_enabled(kind):
+    if x.dtype == torch.float64 or not x.is_floating_point() or not _autocast_enabled(kind):
         return x.dtype
     return torch.get_autocast_dtype(kind)
 
@@ -53,7 +57,7 @@ def _autocast_type(x: torch.Tensor) -> torch.dtype:
 def _cast(*tensors: torch.Tensor | None) -> tuple[Any, ...]:
     """All in the type that autocast wants of the first one; as they are without autocast."""
     kind = tensors[0].device.type
-    if not torch.is_autocast_enabled(kind):
+    if not _autocast_enabled(kind):
         return tensors
     dtype = _autocast_type(tensors[0])
     return tuple(x if x is None else x.to(dtype) for x in tensors)
@@ -200,13 +204,16 @@ def _attention_keep(memory: str | None) -> str:
 
 
 def _heads(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, key_mask: torch.Tensor | None,
-           seed: torch.Tensor | None, p: float, memory: str) -> torch.Tensor:
+           seed: torch.Tensor | None, p: float, causal: bool, memory: str) -> torch.Tensor:
     """Attention of q, k, v [B, T, heads, D] -> the same shape; key_mask [B, T], mask: bool, False hides, or added."""
     scale = 1.0 / math.sqrt(q.shape[3])
     if _has_kernel(q, _VECTOR_TYPES) and q.shape[3] % 16 == 0:
-        return ops.attention(q, k, v, mask, key_mask, seed, p, scale, False, _attention_keep(memory))[0]
-    if key_mask is not None:
-        shown = key_mask[:, None, None, :]
+        return ops.attention(q, k, v, mask, key_mask, seed, p, scale, causal, _attention_keep(memory))[0]
+    shown = None if key_mask is None else key_mask[:, None, None, :]
+    if causal:
+        earlier = torch.ones(q.shape[1], k.shape[1], dtype=torch.bool, device=q.device).tril()
+        shown = earlier if shown is None else shown & earlier
+    if shown is not None:
         if mask is None or mask.dtype == torch.bool:
             mask = shown if mask is None else mask & shown
         else:

@@ -83,13 +83,15 @@ class SelfAttention(MemoryModeMixin, torch.nn.MultiheadAttention):
             raise ValueError("SelfAttention: is_causal=True needs attn_mask too, as in torch")
         batched = query.dim() == 3
         x = query if batched else query.unsqueeze(0)
-        key_mask, mask = self._masks(x, key_padding_mask, attn_mask)
+        # torch's contract: attn_mask is then the causal mask.
+        key_mask, mask = self._masks(x, key_padding_mask, None if is_causal else attn_mask)
         p = self.dropout if self.training else 0.0
         seed = GF._draw_seed() if p > 0.0 else None
         if self.memory == "rerun":
-            out = checkpoint(self._attend, x, mask, key_mask, seed, p, use_reentrant=False, preserve_rng_state=p > 0.0)
+            out = checkpoint(self._attend, x, mask, key_mask, seed, p, is_causal, use_reentrant=False,
+                             preserve_rng_state=p > 0.0)
         else:
-            out = self._attend(x, mask, key_mask, seed, p)
+            out = self._attend(x, mask, key_mask, seed, p, is_causal)
         return (out if batched else out.squeeze(0)), None
 
     def _masks(self, x: torch.Tensor, key_padding_mask: torch.Tensor | None,
@@ -108,9 +110,9 @@ class SelfAttention(MemoryModeMixin, torch.nn.MultiheadAttention):
         return key_mask, mask
 
     def _attend(self, x: torch.Tensor, mask: torch.Tensor | None, key_mask: torch.Tensor | None,
-                seed: torch.Tensor | None, p: float) -> torch.Tensor:
+                seed: torch.Tensor | None, p: float, causal: bool) -> torch.Tensor:
         batch, length, _ = x.shape
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         q, k, v = qkv.view(batch, length, 3, self.num_heads, self.head_dim).unbind(2)
-        heads = GF._heads(q, k, v, mask, key_mask, seed, p, self.memory)
+        heads = GF._heads(q, k, v, mask, key_mask, seed, p, causal, self.memory)
         return F.linear(heads.reshape(batch, length, self.embed_dim), self.out_proj.weight, self.out_proj.bias)
