@@ -57,6 +57,7 @@ const std::map<std::string, StageTest>& knob_tests() {
       {"optimizer_offload", [](const Stage& s) { return s.policy.optimizer_offload > 0; }},
       {"activation_offload", [](const Stage& s) { return s.policy.activation_offload > 0; }},
       {"layer_modes", [](const Stage& s) { return s.policy.mode != cost::LayerMode::kStore; }},
+      {"rerun", [](const Stage& s) { return s.policy.mode >= cost::LayerMode::kRerunMlp; }},
   };
   return tests;
 }

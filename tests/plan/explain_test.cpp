@@ -127,6 +127,8 @@ TEST(Restrictions, FixWhatTheyName) {
   for (const auto* list : {&space.weights, &space.gradients, &space.optimizer, &space.activations}) {
     EXPECT_EQ(*list, std::vector<double>{0});
   }
+  EXPECT_EQ(restrict_space(named_space("full"), "mode=rerun_mlp").modes,
+            std::vector<cost::LayerMode>{cost::LayerMode::kRerunMlp});
   EXPECT_EQ(restrict_space(named_space("full"), "pp=2").stages, 2);
   EXPECT_EQ(restrict_space(named_space("mist"), "").layer_window, 2);
 }
@@ -146,7 +148,7 @@ TEST(Restrictions, MistakesAreNamed) {
   EXPECT_MENTIONS(message("zero=-1"), "zero=-1");
   EXPECT_MENTIONS(message("checkpoint=some"), "expected one of all, none, tuned");
   EXPECT_MENTIONS(message("schedule=gpipe"), "expected one of 1f1b, interleaved, zero_bubble");
-  EXPECT_MENTIONS(message("mode=tempo"), "expected one of store, in_place, recompute");
+  EXPECT_MENTIONS(message("mode=tempo"), "expected one of store, in_place, recompute, rerun_mlp, rerun");
   EXPECT_MENTIONS(message("sequence_parallel=yes"), "expected one of on, off");
   EXPECT_MENTIONS(message("offload=all"), "offload=all: expected none");
   EXPECT_MENTIONS(message("dp=4"), "restriction 'dp' is not one of tp, stages");

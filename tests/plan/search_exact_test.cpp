@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "gantry/base/random.h"
@@ -80,6 +81,7 @@ Instance random_instance(std::uint64_t seed) {
 
 TEST(SearchExactness, EqualsBruteForceOverAllPolicies) {
   int feasible = 0;
+  int rerun = 0;
   for (std::uint64_t seed = 1; seed <= 100; ++seed) {
     const Instance instance = random_instance(seed);
     SCOPED_TRACE(instance.text);
@@ -93,10 +95,14 @@ TEST(SearchExactness, EqualsBruteForceOverAllPolicies) {
     if (!found.feasible()) continue;
     ++feasible;
     const TrainPlan& plan = found.ranked.front();
+    rerun += std::ranges::any_of(plan.stages, [](const Stage& stage) {
+      return stage.policy.mode >= cost::LayerMode::kRerunMlp && stage.checkpointed < stage.layers;
+    });
     EXPECT_NEAR(plan.predicted->iteration_s / best_s, 1, 1e-9)
         << plan.stages.size() << " stages, " << schedule_name(plan.schedule);
   }
   EXPECT_GE(feasible, 50);
+  EXPECT_GE(rerun, 5) << "plans in which a stage runs parts of its layers again";
 }
 
 }  // namespace

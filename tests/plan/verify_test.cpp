@@ -52,6 +52,19 @@ TEST(Verify, LayersCoverTheModelOnceAndInOrder) {
             "stages[1].layers: expected to start at layer 11, where the stage before ends, found 10");
 }
 
+TEST(Verify, RerunNeedsFlashAttention) {
+  const auto rerun = [](cost::LayerMode mode, bool flash) {
+    return issue_after([=](TrainPlan& plan) {
+      plan.flash_attention = flash;
+      plan.stages[1].policy.mode = mode;
+    });
+  };
+  EXPECT_EQ(rerun(cost::LayerMode::kRerun, true), "0 issues");
+  EXPECT_EQ(rerun(cost::LayerMode::kRerunMlp, false), "0 issues");
+  EXPECT_EQ(rerun(cost::LayerMode::kRerun, false),
+            "stages[1].layer_mode: rerun runs flash attention again, and flash_attention is off; choose rerun_mlp");
+}
+
 TEST(Verify, MeshesCoverTheClusterOnce) {
   const TrainPlan plan = two_nodes();
   const auto issues = verify(plan, sample_gpt(), sample_cluster(3, 8));
