@@ -77,6 +77,12 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> attention_backward_op
   GANTRY_CHECK(out.sizes() == q.sizes() && dout.sizes() == q.sizes() && kept.is_contiguous(),
                "attention_backward: output {} and gradient {} do not fit queries {}", c10::str(out.sizes()),
                c10::str(dout.sizes()), c10::str(q.sizes()));
+  const std::int64_t row = stored ? k.size(1) : 1;
+  GANTRY_CHECK(kept.numel() == q.size(0) * q.size(1) * q.size(2) * row &&
+                   kept.scalar_type() == (stored ? q.scalar_type() : at::kFloat) &&
+                   out.scalar_type() == q.scalar_type() && dout.scalar_type() == q.scalar_type(),
+               "attention_backward: {} {} does not fit queries {} and keys {}", c10::toString(kept.scalar_type()),
+               c10::str(kept.sizes()), c10::str(q.sizes()), c10::str(k.sizes()));
   const FlashInputs in{last_contiguous(q), last_contiguous(k), last_contiguous(v), k.size(1)};
   const auto like = [](const at::Tensor& x) { return at::empty(x.sizes(), x.options()); };
   FlashGradients to{like(q), like(k), like(v), at::Tensor()};

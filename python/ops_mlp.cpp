@@ -95,7 +95,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> mlp_backw
   at::Tensor inner =
       kept ? given_inner.contiguous() : kernels::linear(x2, weight1, value_or_undefined(bias1)).contiguous();
   const at::Tensor dinner = input_gradient(weight2, dout, kLayout).contiguous();
-  at::Tensor y = exact_backward(inner.view(dinner.sizes()), dinner, activation_of(kind));
+  GANTRY_CHECK(inner.sizes() == dinner.sizes() && inner.scalar_type() == dinner.scalar_type(),
+               "mlp_backward: inner {} {} does not fit gradient {}", c10::toString(inner.scalar_type()),
+               c10::str(inner.sizes()), c10::str(gradient.sizes()));
+  at::Tensor y = exact_backward(inner, dinner, activation_of(kind));
   inner.reset();
   const at::Tensor dweight2 = wanted[3] ? weight_gradient(weight2, y, dout, kLayout).contiguous() : none;
   y.reset();
@@ -176,6 +179,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> gated_mlp_backward_op
   const at::Tensor x2 = input_rows(x, gate, wanted[1] || wanted[2] || !given);
   const at::Tensor gate_up = given ? kept.contiguous() : gate_and_up(x2, gate, up);
   const at::Tensor dz = input_gradient(down, dout, kLayout).contiguous();
+  GANTRY_CHECK(gate_up.sizes() == at::IntArrayRef({dz.size(0), 2 * dz.size(1)}) &&
+                   gate_up.scalar_type() == dz.scalar_type() && gate.sizes() == up.sizes(),
+               "gated_mlp_backward: gate_up {} {} does not fit gradient {}", c10::toString(gate_up.scalar_type()),
+               c10::str(gate_up.sizes()), c10::str(gradient.sizes()));
   auto [dgate_up, z] = gated_backward_rows(gate_up, dz, activation_of(kind));
   const std::int64_t n = gate.size(0);
   const at::Tensor dgate = dgate_up.narrow(1, 0, n), dup = dgate_up.narrow(1, n, n);

@@ -94,6 +94,15 @@ std::tuple<at::Tensor, at::Tensor> norm_op(const at::Tensor& x, const OptionalTe
 NormGradients run_backward(internal::NormSaved saved, const at::Tensor& rstd, const at::Tensor& weight,
                            const at::Tensor& bias, const DropoutAddNormOptions& options) {
   const auto type = saved.y.scalar_type();
+  GANTRY_CHECK(
+      saved.dy.sizes() == saved.y.sizes() && saved.dy.scalar_type() == type &&
+          (!saved.dsum.defined() || (saved.dsum.sizes() == saved.y.sizes() && saved.dsum.scalar_type() == type)),
+      "norm: gradient {} {} does not fit output {} {}", c10::toString(saved.dy.scalar_type()),
+      c10::str(saved.dy.sizes()), c10::toString(type), c10::str(saved.y.sizes()));
+  GANTRY_CHECK(rstd.is_contiguous() && rstd.scalar_type() == internal::wide_type(saved.y) &&
+                   rstd.numel() == saved.y.numel() / saved.y.size(-1),
+               "norm: rstd {} {} does not fit output {} {}", c10::toString(rstd.scalar_type()), c10::str(rstd.sizes()),
+               c10::toString(type), c10::str(saved.y.sizes()));
   const Prepared prepared = prepare(saved.y, type, weight, bias);
   saved.y = saved.y.contiguous();
   saved.rstd = rstd;

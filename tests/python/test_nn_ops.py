@@ -389,6 +389,19 @@ def test_kernels_name_what_they_expect():
         OPS.dropout(torch.ones(3), torch.zeros(2), 0.5)
     with pytest.raises(RuntimeError, match="weight or bias .* does not fit input"):
         OPS.norm(torch.ones(2, 3), torch.ones(4), None, 1e-5, "layer", torch.float32)
+    with pytest.raises(RuntimeError, match="rstd .* does not fit output"):
+        OPS.norm_backward(torch.ones(2, 3), torch.ones(2, 3), torch.ones(3), None, None, "layer")
+    with pytest.raises(RuntimeError, match="inner .* does not fit gradient"):
+        OPS.mlp_backward(torch.ones(2, 3), torch.ones(2, 3), torch.ones(2, 5), torch.ones(4, 3), None, torch.ones(3, 4),
+                         "gelu", [True] * 5)
+    with pytest.raises(RuntimeError, match="gate_up .* does not fit gradient"):
+        OPS.gated_mlp_backward(torch.ones(2, 3), torch.ones(2, 3), torch.ones(2, 4), torch.ones(4, 3), torch.ones(4, 3),
+                               torch.ones(3, 4), "gelu", [True] * 4)
+    with pytest.raises(RuntimeError, match="does not fit queries .* and keys"):
+        q = torch.ones(1, 2, 1, 16)
+        OPS.attention_backward(q, q, q, q, q, torch.ones(3), None, None, None, 0.0, 1.0, False, False, False)
+    with pytest.raises(RuntimeError, match="1 values and 1 scales do not fit"):
+        OPS.unstash(torch.ones(1, dtype=torch.int8), torch.ones(1, dtype=torch.bfloat16), (2,), torch.float32)
     with pytest.raises(RuntimeError, match="multiple of 16"):
         q = torch.ones(1, 2, 1, 8)
         OPS.attention(q, q, q, None, None, None, 0.0, 1.0, False, "log-sums")
