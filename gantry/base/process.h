@@ -20,5 +20,7 @@ std::string utc_time();
 /// Lets the C allocator keep freed blocks up to 32 MiB for reuse instead of returning them to the system, so that a
 /// training step does not fault in the same activation pages again and again. Call once at start.
 void keep_freed_memory();
+/// Returns to the system what is free, whatever keep_freed_memory() says.
+void release_freed_memory();
 
 }  // namespace gantry::base

@@ -4,30 +4,27 @@
 
 #include <cmath>
 
+#include "gantry/base/check.h"
+#include "gantry/kernels/dropout/dropout.h"
+#include "gantry/kernels/segment/segment.h"
+
 namespace gantry::layers {
 namespace {
 
-// Dropout on probabilities needs them in memory; no rotary family trains with it.
-at::Tensor attend_with_dropout(const at::Tensor& qkv, const HeadSizes& s, const AttentionContext& context) {
-  const at::Tensor heads = qkv.view({qkv.size(0), qkv.size(1), s.heads + 2 * s.kv_heads, s.head_dim}).transpose(1, 2);
-  const at::Tensor q = heads.narrow(1, 0, s.heads), k = heads.narrow(1, s.heads, s.kv_heads);
-  const at::Tensor v = heads.narrow(1, s.heads + s.kv_heads, s.kv_heads);
-  at::Tensor scores = at::matmul(q, k.transpose(2, 3)) / std::sqrt(static_cast<double>(s.head_dim));
-  at::Tensor seen = at::ones({1, 1, qkv.size(1), qkv.size(1)}, scores.options().dtype(at::kBool));
-  if (s.causal) seen = seen.tril();
-  if (context.key_mask.defined()) seen = seen & context.key_mask.to(at::kBool).view({-1, 1, 1, qkv.size(1)});
-  if (context.row_starts.defined()) {
-    const at::Tensor keys = at::arange(qkv.size(1), context.row_starts.options()).view({1, 1, 1, -1});
-    seen = seen & keys.ge(context.row_starts.unsqueeze(1).unsqueeze(3));
-  }
-  scores = scores.masked_fill(~seen, -std::numeric_limits<double>::infinity());
-  const at::Tensor p = at::softmax(scores, -1, at::kFloat).masked_fill(~seen.any(-1, true), 0.0).to(qkv.scalar_type());
-  return at::matmul(at::dropout(p, context.dropout, true), v).transpose(1, 2).reshape({qkv.size(0), qkv.size(1), -1});
+at::Tensor project(const at::Tensor& x, const std::vector<const LinearImpl*>& projections, kernels::KeepInput keep) {
+  return projections.size() == 1 ? projections[0]->forward(x, keep) : fused_forward(x, projections, keep);
+}
+
+kernels::AttentionKeep keep_of(MemoryMode memory) {
+  if (memory == MemoryMode::kStore) return kernels::AttentionKeep::kAll;
+  if (memory == MemoryMode::kInPlace) return kernels::AttentionKeep::kProbabilities;
+  return kernels::AttentionKeep::kLogSums;
 }
 
 }  // namespace
 
-at::Tensor attend(const at::Tensor& qkv, const HeadSizes& sizes, const AttentionContext& context, std::size_t layer) {
+at::Tensor attend(const at::Tensor& x, const std::vector<const LinearImpl*>& projections, const HeadSizes& sizes,
+                  const AttentionContext& context, std::size_t layer, MemoryMode memory) {
   kernels::AttentionOptions options{.heads = sizes.heads,
                                     .kv_heads = sizes.kv_heads,
                                     .head_dim = sizes.head_dim,
@@ -35,11 +32,24 @@ at::Tensor attend(const at::Tensor& qkv, const HeadSizes& sizes, const Attention
                                     .row_starts = context.row_starts,
                                     .key_mask = context.key_mask};
   if (context.cache != nullptr) {
-    return kernels::cached_attention(qkv, context.rope, context.positions, context.cache->layer(layer),
-                                     context.cache->length(), context.cache->starts, options);
+    return kernels::cached_attention(project(x, projections, kernels::KeepInput::kTensor), context.rope,
+                                     context.positions, context.cache->layer(layer), context.cache->length(),
+                                     context.cache->starts, options);
   }
-  if (context.dropout > 0 && !context.rope.cosine.defined()) return attend_with_dropout(qkv, sizes, context);
-  return kernels::packed_attention(qkv, context.rope, context.positions, options);
+  options.dropout = kernels::draw_dropout(context.dropout);
+  const auto core = [options, rope = context.rope, positions = context.positions, memory](const at::Tensor& qkv) {
+    return kernels::packed_attention(qkv, rope, positions, options, keep_of(memory));
+  };
+  if (memory == MemoryMode::kRerun) {
+    const auto whole = [core, projections](const at::Tensor& input) {
+      return core(project(input, projections, kernels::KeepInput::kTensor));
+    };
+    return kernels::rerun_segment(whole, x, parameters_of(projections), kernels::KeepInput::kTensor);
+  }
+  const at::Tensor qkv = project(x, projections, kept_input(memory));
+  // The segment has packed qkv before the rotation writes into it, and runs again on a copy of its own.
+  if (memory == MemoryMode::kInt8) return kernels::rerun_segment(core, qkv, {}, kernels::KeepInput::kInt8);
+  return core(qkv);
 }
 
 kernels::RopeTables make_rope_tables(const std::vector<float>& inverse, float factor, std::int64_t positions,

@@ -33,8 +33,10 @@ LinearImpl::LinearImpl(std::int64_t in, std::int64_t out, bool with_bias, kernel
   if (with_bias) bias = register_parameter("bias", at::empty({out}));
 }
 
-at::Tensor LinearImpl::forward(const at::Tensor& x) const {
-  const at::Tensor y = kernels::linear(x, weight, bias, layout_);
+at::Tensor LinearImpl::forward(const at::Tensor& x, kernels::KeepInput keep) const {
+  const bool int8 = keep == kernels::KeepInput::kInt8 && !lora;
+  const at::Tensor y =
+      int8 ? kernels::linear_int8_input(x, weight, bias, layout_) : kernels::linear(x, weight, bias, layout_);
   return lora ? y + lora->forward(x) : y;
 }
 
@@ -58,7 +60,8 @@ void LinearImpl::merge_lora() {
   lora = nullptr;
 }
 
-at::Tensor fused_forward(const at::Tensor& x, const std::vector<const LinearImpl*>& projections) {
+at::Tensor fused_forward(const at::Tensor& x, const std::vector<const LinearImpl*>& projections,
+                         kernels::KeepInput keep) {
   std::vector<at::Tensor> weights, biases, updates;
   bool any_update = false;
   for (const auto* projection : projections) {
@@ -66,7 +69,9 @@ at::Tensor fused_forward(const at::Tensor& x, const std::vector<const LinearImpl
     if (projection->bias.defined()) biases.push_back(projection->bias);
     any_update = any_update || projection->lora;
   }
-  const at::Tensor y = kernels::fused_linear(x, weights, biases);
+  const bool int8 = keep == kernels::KeepInput::kInt8 && !any_update;
+  const at::Tensor y =
+      int8 ? kernels::fused_linear_int8_input(x, weights, biases) : kernels::fused_linear(x, weights, biases);
   if (!any_update) return y;
   for (const auto* projection : projections) {
     if (projection->lora) {
@@ -78,6 +83,16 @@ at::Tensor fused_forward(const at::Tensor& x, const std::vector<const LinearImpl
     }
   }
   return y + at::cat(updates, -1);
+}
+
+std::vector<at::Tensor> parameters_of(const std::vector<const LinearImpl*>& projections) {
+  std::vector<at::Tensor> result;
+  for (const auto* projection : projections) {
+    result.push_back(projection->weight);
+    if (projection->bias.defined()) result.push_back(projection->bias);
+    if (projection->lora) result.insert(result.end(), {projection->lora->a(), projection->lora->b()});
+  }
+  return result;
 }
 
 }  // namespace gantry::layers

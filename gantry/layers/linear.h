@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "gantry/kernels/linear/linear.h"
+#include "gantry/kernels/stash/stash.h"
+#include "gantry/layers/memory_mode.h"
 
 namespace gantry::layers {
 
@@ -16,7 +18,8 @@ namespace gantry::layers {
 /// State-dict names as in PEFT: lora_A.weight [rank, in], lora_B.weight [out, rank].
 class LoraImpl : public torch::nn::Module {
  public:
-  /// A is uniform as torch's Linear initialises it (from the global generator), B is zero. `like` gives type and device.
+  /// A is uniform as torch's Linear initialises it (from the global generator), B is zero. `like` gives type and
+  /// device.
   LoraImpl(std::int64_t in, std::int64_t out, std::int64_t rank, double alpha, const at::Tensor& like);
   at::Tensor forward(const at::Tensor& x) const;
   const at::Tensor& a() const { return a_; }
@@ -35,8 +38,8 @@ class LinearImpl : public torch::nn::Module {
   LinearImpl(std::int64_t in, std::int64_t out, bool bias,
              kernels::WeightLayout layout = kernels::WeightLayout::kOutIn);
 
-  /// x [..., in] -> [..., out].
-  at::Tensor forward(const at::Tensor& x) const;
+  /// x [..., in] -> [..., out]. kInt8 keeps x in int8 for the weight's gradient (not with a low-rank update).
+  at::Tensor forward(const at::Tensor& x, kernels::KeepInput keep = kernels::KeepInput::kTensor) const;
   /// Freezes weight and bias and adds a low-rank update. Once per module.
   void add_lora(std::int64_t rank, double alpha);
   /// Folds the update into the weight (W += scale * B A) and removes it.
@@ -44,6 +47,8 @@ class LinearImpl : public torch::nn::Module {
 
   at::Tensor weight, bias;
   Lora lora{nullptr};
+  kernels::WeightLayout layout() const { return layout_; }
+
   const std::int64_t in_features, out_features;
 
  private:
@@ -53,6 +58,15 @@ TORCH_MODULE(Linear);
 
 /// The outputs of several projections of the same input side by side, [..., sum of out]; one matrix product where their
 /// weights are neighbours in memory.
-at::Tensor fused_forward(const at::Tensor& x, const std::vector<const LinearImpl*>& projections);
+at::Tensor fused_forward(const at::Tensor& x, const std::vector<const LinearImpl*>& projections,
+                         kernels::KeepInput keep = kernels::KeepInput::kTensor);
+
+/// How a block in this mode keeps the inputs of its linears.
+inline kernels::KeepInput kept_input(MemoryMode memory) {
+  return memory == MemoryMode::kInt8 ? kernels::KeepInput::kInt8 : kernels::KeepInput::kTensor;
+}
+
+/// Weights, biases and low-rank updates, those that exist.
+std::vector<at::Tensor> parameters_of(const std::vector<const LinearImpl*>& projections);
 
 }  // namespace gantry::layers

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "gantry/base/check.h"
+#include "gantry/kernels/dropout/dropout.h"
 #include "gantry/models/activation.h"
 
 namespace gantry::models {
@@ -29,17 +30,16 @@ BertLayerImpl::BertLayerImpl(const spec::ModelConfig& c)
   output_norm_ = output->register_module("LayerNorm", layers::LayerNorm(c.hidden_size, c.norm_eps));
 }
 
-at::Tensor BertLayerImpl::drop(const at::Tensor& x) const {
-  return is_training() && dropout_ > 0 ? at::dropout(x, dropout_, true) : x;
-}
-
-at::Tensor BertLayerImpl::forward(const at::Tensor& x, const layers::AttentionContext& context,
-                                  std::size_t layer) const {
-  const at::Tensor qkv = layers::fused_forward(x, {query_.get(), key_.get(), value_.get()});
-  const at::Tensor attention = attention_dense_->forward(layers::attend(qkv, sizes_, context, layer));
-  const at::Tensor middle = attention_norm_->add_forward(drop(attention), x).second;
-  const at::Tensor inner = layers::activate(intermediate_->forward(middle), activation_);
-  return output_norm_->add_forward(drop(output_->forward(inner)), middle).second;
+at::Tensor BertLayerImpl::forward(const at::Tensor& x, const layers::AttentionContext& context, std::size_t layer,
+                                  const layers::LayerMemory& memory) const {
+  const layers::AddNormOptions add{
+      .dropout = is_training() ? dropout_ : 0.0, .memory = memory.norm, .wants_sum = false};
+  const at::Tensor heads =
+      layers::attend(x, {query_.get(), key_.get(), value_.get()}, sizes_, context, layer, memory.attention);
+  const at::Tensor attention = attention_dense_->forward(heads, layers::kept_input(memory.attention));
+  const at::Tensor middle = attention_norm_->add_forward(attention, x, add).normal;
+  const at::Tensor update = layers::feed_forward(middle, *intermediate_, *output_, activation_, memory.mlp);
+  return output_norm_->add_forward(update, middle, add).normal;
 }
 
 Bert::Bert(const spec::ModelConfig& config) : LanguageModel(config) {
@@ -80,7 +80,7 @@ at::Tensor Bert::embed(const ModelInputs& inputs, const at::Tensor& positions) {
   const at::Tensor types = inputs.token_types.defined() ? inputs.token_types : at::zeros_like(inputs.ids);
   const at::Tensor sum = words_->forward(inputs.ids) + positions_->forward(positions) + token_types_->forward(types);
   const at::Tensor normal = embedding_norm_->forward(sum);
-  return is_training() && config().dropout > 0 ? at::dropout(normal, config().dropout, true) : normal;
+  return kernels::dropout(normal, kernels::draw_dropout(is_training() ? config().dropout : 0.0));
 }
 
 at::Tensor Bert::hidden(const ModelInputs& inputs) {
@@ -97,7 +97,7 @@ at::Tensor Bert::hidden(const ModelInputs& inputs) {
   at::Tensor x = embed(inputs, context.positions);
   if (inputs.trace != nullptr) inputs.trace->push_back(x);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    x = layers_[i]->forward(x, context, i);
+    x = layers_[i]->forward(x, context, i, memory()[i]);
     if (inputs.trace != nullptr) inputs.trace->push_back(x);
   }
   // RoBERTa's head always uses the erf form; BERT's uses the model's activation.

@@ -14,11 +14,10 @@ namespace gantry::models {
 class BertLayerImpl : public torch::nn::Module {
  public:
   explicit BertLayerImpl(const spec::ModelConfig& config);
-  at::Tensor forward(const at::Tensor& x, const layers::AttentionContext& context, std::size_t layer) const;
+  at::Tensor forward(const at::Tensor& x, const layers::AttentionContext& context, std::size_t layer,
+                     const layers::LayerMemory& memory) const;
 
  private:
-  at::Tensor drop(const at::Tensor& x) const;
-
   layers::HeadSizes sizes_;
   layers::MlpActivation activation_;
   double dropout_;

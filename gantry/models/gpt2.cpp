@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "gantry/base/check.h"
+#include "gantry/kernels/dropout/dropout.h"
 #include "gantry/models/activation.h"
 
 namespace gantry::models {
@@ -15,23 +16,22 @@ constexpr auto kInOut = kernels::WeightLayout::kInOut;
 Gpt2LayerImpl::Gpt2LayerImpl(const spec::ModelConfig& c)
     : sizes_{.heads = c.num_heads, .kv_heads = c.num_heads, .head_dim = c.head_dim, .causal = true},
       activation_(to_layer(c.activation)) {
-  ln_1 = register_module("ln_1", layers::LayerNorm(c.hidden_size, c.norm_eps));
+  ln_1_ = register_module("ln_1", layers::LayerNorm(c.hidden_size, c.norm_eps));
   auto attention = register_module("attn", std::make_shared<torch::nn::Module>());
   c_attn_ = attention->register_module("c_attn", layers::Linear(c.hidden_size, 3 * c.hidden_size, true, kInOut));
   attn_proj_ = attention->register_module("c_proj", layers::Linear(c.hidden_size, c.hidden_size, true, kInOut));
-  ln_2 = register_module("ln_2", layers::LayerNorm(c.hidden_size, c.norm_eps));
+  ln_2_ = register_module("ln_2", layers::LayerNorm(c.hidden_size, c.norm_eps));
   auto mlp = register_module("mlp", std::make_shared<torch::nn::Module>());
   c_fc_ = mlp->register_module("c_fc", layers::Linear(c.hidden_size, c.intermediate_size, true, kInOut));
   mlp_proj_ = mlp->register_module("c_proj", layers::Linear(c.intermediate_size, c.hidden_size, true, kInOut));
 }
 
-at::Tensor Gpt2LayerImpl::attention(const at::Tensor& x, const layers::AttentionContext& context,
-                                    std::size_t layer) const {
-  return attn_proj_->forward(layers::attend(c_attn_->forward(x), sizes_, context, layer));
-}
-
-at::Tensor Gpt2LayerImpl::mlp(const at::Tensor& x) const {
-  return mlp_proj_->forward(layers::activate(c_fc_->forward(x), activation_));
+void Gpt2LayerImpl::forward(layers::ResidualStream& stream, const layers::AttentionContext& context, std::size_t layer,
+                            const layers::LayerMemory& memory) const {
+  const at::Tensor attention_input = stream.normalize(ln_1_, memory.norm);
+  const at::Tensor heads = layers::attend(attention_input, {c_attn_.get()}, sizes_, context, layer, memory.attention);
+  stream.add(attn_proj_->forward(heads, layers::kept_input(memory.attention)));
+  stream.add(layers::feed_forward(stream.normalize(ln_2_, memory.norm), *c_fc_, *mlp_proj_, activation_, memory.mlp));
 }
 
 Gpt2::Gpt2(const spec::ModelConfig& config) : LanguageModel(config) {
@@ -50,10 +50,6 @@ Gpt2::Gpt2(const spec::ModelConfig& config) : LanguageModel(config) {
 
 at::Tensor Gpt2::head_weight() const { return lm_head_ ? lm_head_->weight : wte_->weight; }
 
-at::Tensor Gpt2::drop(const at::Tensor& x) const {
-  return is_training() && config().dropout > 0 ? at::dropout(x, config().dropout, true) : x;
-}
-
 at::Tensor Gpt2::hidden(const ModelInputs& inputs) {
   layers::AttentionContext context;
   context.positions = positions_of(inputs);
@@ -65,21 +61,14 @@ at::Tensor Gpt2::hidden(const ModelInputs& inputs) {
   GANTRY_CHECK(past + inputs.ids.size(1) <= config().max_positions || inputs.positions.defined(),
                "this model has {} learned positions; {} tokens do not fit", config().max_positions,
                past + inputs.ids.size(1));
-  at::Tensor stream = drop(wte_->forward(inputs.ids) + wpe_->forward(context.positions));
-  at::Tensor update;
-  const auto add_norm = [&](const layers::LayerNorm& norm) {
-    if (!update.defined()) return norm->forward(stream);
-    auto [sum, normal] = norm->add_forward(update, stream);
-    stream = sum;
-    return normal;
-  };
+  const double dropout = is_training() ? config().dropout : 0.0;
+  const at::Tensor embedded = wte_->forward(inputs.ids) + wpe_->forward(context.positions);
+  layers::ResidualStream stream(kernels::dropout(embedded, kernels::draw_dropout(dropout)), dropout);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const at::Tensor attention_input = add_norm(layers_[i]->ln_1);
-    if (inputs.trace != nullptr) inputs.trace->push_back(stream);
-    update = drop(layers_[i]->attention(attention_input, context, i));
-    update = drop(layers_[i]->mlp(add_norm(layers_[i]->ln_2)));
+    if (inputs.trace != nullptr) inputs.trace->push_back(stream.finish());
+    layers_[i]->forward(stream, context, i, memory()[i]);
   }
-  const at::Tensor result = add_norm(ln_f_);
+  const at::Tensor result = stream.normalize(ln_f_, memory().back().norm);
   if (inputs.trace != nullptr) inputs.trace->push_back(result);
   if (inputs.cache != nullptr) inputs.cache->advance(inputs.ids.size(1));
   return result;

@@ -7,6 +7,7 @@
 #include "gantry/layers/linear.h"
 #include "gantry/layers/mlp.h"
 #include "gantry/layers/norm.h"
+#include "gantry/layers/residual_stream.h"
 #include "gantry/models/language_model.h"
 
 namespace gantry::models {
@@ -15,12 +16,12 @@ class Gpt2LayerImpl : public torch::nn::Module {
  public:
   explicit Gpt2LayerImpl(const spec::ModelConfig& config);
 
-  at::Tensor attention(const at::Tensor& x, const layers::AttentionContext& context, std::size_t layer) const;
-  at::Tensor mlp(const at::Tensor& x) const;
-
-  layers::LayerNorm ln_1{nullptr}, ln_2{nullptr};
+  /// The layer's first norm on the stream, its blocks, and their updates left with the stream.
+  void forward(layers::ResidualStream& stream, const layers::AttentionContext& context, std::size_t layer,
+               const layers::LayerMemory& memory) const;
 
  private:
+  layers::LayerNorm ln_1_{nullptr}, ln_2_{nullptr};
   layers::HeadSizes sizes_;
   layers::MlpActivation activation_;
   layers::Linear c_attn_{nullptr}, attn_proj_{nullptr}, c_fc_{nullptr}, mlp_proj_{nullptr};
@@ -34,8 +35,6 @@ class Gpt2 : public LanguageModel {
   at::Tensor head_weight() const override;
 
  private:
-  at::Tensor drop(const at::Tensor& x) const;
-
   layers::Embedding wte_{nullptr}, wpe_{nullptr};
   std::vector<Gpt2Layer> layers_;
   layers::LayerNorm ln_f_{nullptr};

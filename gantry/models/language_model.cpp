@@ -22,6 +22,14 @@ at::Tensor LanguageModel::loss(const ModelInputs& inputs, const at::Tensor& labe
   return kernels::linear_cross_entropy(hidden(inputs), head_weight(), head_bias(), labels, {.normalizer = normalizer});
 }
 
+void LanguageModel::set_memory(std::vector<layers::LayerMemory> memory) {
+  GANTRY_CHECK(memory.size() == memory_.size(), "memory modes for {} layers do not fit a model of {}", memory.size(),
+               memory_.size());
+  memory_ = std::move(memory);
+}
+
+void LanguageModel::set_memory(const layers::LayerMemory& all) { memory_.assign(memory_.size(), all); }
+
 std::unique_ptr<layers::KvCache> LanguageModel::make_cache(std::int64_t batch, std::int64_t capacity) const {
   return std::make_unique<layers::KvCache>(layers::KvCacheShape{.layers = config_.num_layers,
                                                                 .batch = batch,

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "gantry/layers/kv_cache.h"
+#include "gantry/layers/memory_mode.h"
 #include "gantry/spec/config.h"
 
 namespace gantry::models {
@@ -27,7 +28,8 @@ struct ModelInputs {
 /// Parameters carry Hugging Face's names; spec::tensor_table(config()) lists exactly these.
 class LanguageModel : public torch::nn::Module {
  public:
-  explicit LanguageModel(spec::ModelConfig config) : config_(std::move(config)) {}
+  explicit LanguageModel(spec::ModelConfig config)
+      : config_(std::move(config)), memory_(static_cast<std::size_t>(config_.num_layers)) {}
 
   /// States that the output head reads, [B, T, hidden].
   virtual at::Tensor hidden(const ModelInputs& inputs) = 0;
@@ -37,12 +39,18 @@ class LanguageModel : public torch::nn::Module {
 
   /// Hidden states [..., hidden] -> logits [..., vocab].
   at::Tensor logits(const at::Tensor& hidden) const;
-  /// sum of -log p(labels[b, t] | ids[b, ..t]) / normalizer, fp32 scalar. labels int64 [B, T], already shifted: labels[b, t]
-  /// is what position t predicts; negative labels don't count. normalizer 0: the number that count.
+  /// sum of -log p(labels[b, t] | ids[b, ..t]) / normalizer, fp32 scalar. labels int64 [B, T], already shifted:
+  /// labels[b, t] is what position t predicts; negative labels don't count. normalizer 0: the number that count.
   at::Tensor loss(const ModelInputs& inputs, const at::Tensor& labels, double normalizer = 0);
 
   /// A cache for `batch` sequences of `capacity` tokens, in the parameters' type and device.
   std::unique_ptr<layers::KvCache> make_cache(std::int64_t batch, std::int64_t capacity) const;
+
+  /// What each layer keeps for the backward pass of the forward passes from now on; one entry a layer, InputError for
+  /// another number. It changes bytes and time; kInt8 alone changes gradients too.
+  void set_memory(std::vector<layers::LayerMemory> memory);
+  void set_memory(const layers::LayerMemory& all);
+  const std::vector<layers::LayerMemory>& memory() const { return memory_; }
 
   const spec::ModelConfig& config() const { return config_; }
   at::ScalarType dtype() const { return head_weight().scalar_type(); }
@@ -56,13 +64,15 @@ class LanguageModel : public torch::nn::Module {
 
  private:
   spec::ModelConfig config_;
+  std::vector<layers::LayerMemory> memory_;
 };
 
 /// Builds the model of `config` with uninitialised fp32 parameters on the CPU.
 std::shared_ptr<LanguageModel> make_model(const spec::ModelConfig& config);
 
 /// Fills parameters for training from scratch: normal(0, initializer_range) matrices (residual projections of GPT-2 and
-/// Llama scaled by 1/sqrt(2 layers)), ones and zeros for norms and biases. Method: GPT-2, Radford et al. 2019, section 2.3.
+/// Llama scaled by 1/sqrt(2 layers)), ones and zeros for norms and biases. Method: GPT-2, Radford et al. 2019,
+/// section 2.3.
 void initialize_parameters(LanguageModel& model, std::uint64_t seed);
 
 }  // namespace gantry::models

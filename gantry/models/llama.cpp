@@ -17,10 +17,11 @@ LlamaAttentionImpl::LlamaAttentionImpl(const spec::ModelConfig& c)
   o_proj = register_module("o_proj", layers::Linear(c.q_size(), c.hidden_size, c.output_bias));
 }
 
-at::Tensor LlamaAttentionImpl::forward(const at::Tensor& x, const layers::AttentionContext& context,
-                                       std::size_t layer) const {
-  const at::Tensor qkv = layers::fused_forward(x, {q_proj.get(), k_proj.get(), v_proj.get()});
-  return o_proj->forward(layers::attend(qkv, sizes_, context, layer));
+at::Tensor LlamaAttentionImpl::forward(const at::Tensor& x, const layers::AttentionContext& context, std::size_t layer,
+                                       layers::MemoryMode memory) const {
+  const at::Tensor heads =
+      layers::attend(x, {q_proj.get(), k_proj.get(), v_proj.get()}, sizes_, context, layer, memory);
+  return o_proj->forward(heads, layers::kept_input(memory));
 }
 
 LlamaLayerImpl::LlamaLayerImpl(const spec::ModelConfig& c) {
@@ -29,6 +30,13 @@ LlamaLayerImpl::LlamaLayerImpl(const spec::ModelConfig& c) {
   post_attention_layernorm = register_module("post_attention_layernorm", layers::RmsNorm(c.hidden_size, c.norm_eps));
   mlp =
       register_module("mlp", layers::GatedMlp(c.hidden_size, c.intermediate_size, c.mlp_bias, to_layer(c.activation)));
+}
+
+void LlamaLayerImpl::forward(layers::ResidualStream& stream, const layers::AttentionContext& context, std::size_t layer,
+                             const layers::LayerMemory& memory) const {
+  const at::Tensor attention_input = stream.normalize(input_layernorm, memory.norm);
+  stream.add(self_attn->forward(attention_input, context, layer, memory.attention));
+  stream.add(mlp->forward(stream.normalize(post_attention_layernorm, memory.norm), memory.mlp));
 }
 
 Llama::Llama(const spec::ModelConfig& config) : LanguageModel(config) {
@@ -65,24 +73,12 @@ at::Tensor Llama::hidden(const ModelInputs& inputs) {
   context.rope =
       rope(inputs.positions.defined() ? inputs.positions.max().item<std::int64_t>() + 1
                                       : inputs.ids.size(1) + (inputs.cache != nullptr ? inputs.cache->length() : 0));
-  // `stream` is the residual stream; `update` is what the last block computed and has not added to it yet, so that each
-  // addition is fused with the norm that follows.
-  at::Tensor stream = embed_tokens_->forward(inputs.ids);
-  at::Tensor update;
-  const auto add_norm = [&](const layers::RmsNorm& norm) {
-    if (!update.defined()) return norm->forward(stream);
-    auto [sum, normal] = norm->add_forward(update, stream);
-    stream = sum;
-    return normal;
-  };
+  layers::ResidualStream stream(embed_tokens_->forward(inputs.ids), 0.0);
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    const LlamaLayer& layer = layers_[i];
-    const at::Tensor attention_input = add_norm(layer->input_layernorm);
-    if (inputs.trace != nullptr) inputs.trace->push_back(stream);
-    update = layer->self_attn->forward(attention_input, context, i);
-    update = layer->mlp->forward(add_norm(layer->post_attention_layernorm));
+    if (inputs.trace != nullptr) inputs.trace->push_back(stream.finish());
+    layers_[i]->forward(stream, context, i, memory()[i]);
   }
-  const at::Tensor result = add_norm(norm_);
+  const at::Tensor result = stream.normalize(norm_, memory().back().norm);
   if (inputs.trace != nullptr) inputs.trace->push_back(result);
   if (inputs.cache != nullptr) inputs.cache->advance(inputs.ids.size(1));
   return result;

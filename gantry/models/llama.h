@@ -1,5 +1,6 @@
 #pragma once
-// Llama, Mistral, Qwen2, SmolLM: pre-norm decoder with RMSNorm, rotary positions, grouped-query attention and a gated MLP.
+// Llama, Mistral, Qwen2, SmolLM: pre-norm decoder with RMSNorm, rotary positions, grouped-query attention and a gated
+// MLP.
 #include <vector>
 
 #include "gantry/layers/attention.h"
@@ -7,6 +8,7 @@
 #include "gantry/layers/linear.h"
 #include "gantry/layers/mlp.h"
 #include "gantry/layers/norm.h"
+#include "gantry/layers/residual_stream.h"
 #include "gantry/models/language_model.h"
 
 namespace gantry::models {
@@ -14,7 +16,8 @@ namespace gantry::models {
 class LlamaAttentionImpl : public torch::nn::Module {
  public:
   explicit LlamaAttentionImpl(const spec::ModelConfig& config);
-  at::Tensor forward(const at::Tensor& x, const layers::AttentionContext& context, std::size_t layer) const;
+  at::Tensor forward(const at::Tensor& x, const layers::AttentionContext& context, std::size_t layer,
+                     layers::MemoryMode memory) const;
 
   layers::Linear q_proj{nullptr}, k_proj{nullptr}, v_proj{nullptr}, o_proj{nullptr};
 
@@ -26,6 +29,9 @@ TORCH_MODULE(LlamaAttention);
 class LlamaLayerImpl : public torch::nn::Module {
  public:
   explicit LlamaLayerImpl(const spec::ModelConfig& config);
+  /// The layer's first norm on the stream, its blocks, and their updates left with the stream.
+  void forward(layers::ResidualStream& stream, const layers::AttentionContext& context, std::size_t layer,
+               const layers::LayerMemory& memory) const;
 
   LlamaAttention self_attn{nullptr};
   layers::GatedMlp mlp{nullptr};

@@ -2,7 +2,9 @@
 
 #include <cmath>
 
+#include "gantry/base/bytes.h"
 #include "gantry/base/check.h"
+#include "gantry/layers/memory_mode.h"
 #include "gantry/train/schedule.h"
 
 namespace gantry::train {
@@ -24,8 +26,8 @@ void validate(const TrainOptions& o) {
   GANTRY_CHECK(o.dtype == "fp32" || o.dtype == "bf16", "--dtype is '{}', expected fp32 or bf16", o.dtype);
   GANTRY_CHECK(o.learning_rate > 0 && o.learning_rate < 1, "--learning-rate is {}, expected above 0 and below 1",
                o.learning_rate);
-  GANTRY_CHECK(o.beta1 >= 0 && o.beta1 < 1 && o.beta2 >= 0 && o.beta2 < 1, "--beta1 {} and --beta2 {} must be in [0, 1)",
-               o.beta1, o.beta2);
+  GANTRY_CHECK(o.beta1 >= 0 && o.beta1 < 1 && o.beta2 >= 0 && o.beta2 < 1,
+               "--beta1 {} and --beta2 {} must be in [0, 1)", o.beta1, o.beta2);
   GANTRY_CHECK(o.eps > 0 && std::isfinite(o.eps), "--eps is {}, expected above 0 and finite", o.eps);
   GANTRY_CHECK(o.weight_decay >= 0 && o.clip_norm >= 0 && std::isfinite(o.weight_decay) && std::isfinite(o.clip_norm),
                "--weight-decay {} and --clip-norm {} must be finite and not negative", o.weight_decay, o.clip_norm);
@@ -33,6 +35,12 @@ void validate(const TrainOptions& o) {
   GANTRY_CHECK(o.validation_fraction >= 0 && o.validation_fraction < 0.9,
                "--validation-fraction is {}, expected 0 to 0.9", o.validation_fraction);
   GANTRY_CHECK(!(o.from_scratch && o.lora_rank > 0), "--from-scratch and --lora-rank exclude each other");
+  if (o.memory_mode != "auto") layers::parse_memory_mode(o.memory_mode);
+  if (!o.memory_budget.empty()) {
+    base::parse_bytes(o.memory_budget, "--memory-budget");
+    GANTRY_CHECK(o.memory_mode == "auto", "--memory-budget chooses the modes; --memory-mode {} leaves no choice",
+                 o.memory_mode);
+  }
   parse_decay(o.schedule);
 }
 

@@ -25,6 +25,9 @@ struct TrainOptions {
   std::int64_t lora_rank = 0;
   double lora_alpha = 16;
 
+  std::string memory_mode = "auto";
+  std::string memory_budget;
+
   double learning_rate = 1e-4;
   std::string schedule = "cosine";
   std::int64_t warmup_steps = 10;
@@ -60,6 +63,13 @@ struct TrainOptions {
     visit("from_scratch", from_scratch, "start from random weights; MODEL gives the configuration and tokeniser");
     visit("lora_rank", lora_rank, "train low-rank updates of this rank instead of all weights; 0: all weights");
     visit("lora_alpha", lora_alpha, "scale of the low-rank updates (divided by the rank)");
+    visit.group("Memory");
+    visit(
+        "memory_mode", memory_mode,
+        "what layers keep for backward: auto, store, in-place, recompute, rerun (exact, fewer bytes in this order) or "
+        "int8 (lossy)");
+    visit("memory_budget", memory_budget,
+          "most memory the process may hold, as 3GiB; auto then measures the modes and fits it in the least time");
     visit.group("Optimiser");
     visit("learning_rate", learning_rate, "peak learning rate");
     visit("schedule", schedule, "constant, linear or cosine");
@@ -74,7 +84,8 @@ struct TrainOptions {
     visit("eval_every", eval_every, "steps between validations; 0: at the start and the end only");
     visit("eval_batches", eval_batches, "micro-batches a validation");
     visit("save_every", save_every, "steps between checkpoints; 0: at the end only");
-    visit("keep_checkpoints", keep_checkpoints, "checkpoints to keep; older ones are removed after a new one is complete");
+    visit("keep_checkpoints", keep_checkpoints,
+          "checkpoints to keep; older ones are removed after a new one is complete");
   }
 };
 

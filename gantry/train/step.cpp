@@ -1,11 +1,14 @@
 #include "gantry/train/step.h"
 
 #include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
 
 #include <cmath>
 
+#include "gantry/base/process.h"
 #include "gantry/spec/tensor_table.h"
 #include "gantry/tensor/dtype.h"
+#include "gantry/tensor/live_bytes.h"
 #include "gantry/train/lora.h"
 
 namespace gantry::train {
@@ -56,11 +59,7 @@ StepReport StepRunner::step(const std::vector<TrainBatch>& batches, std::int64_t
   sinks.begin_step();
   {
     const tensor::GradientSinks::Guard guard(sinks);
-    for (const TrainBatch& batch : batches) {
-      at::Tensor loss = model_.loss(batch.inputs, batch.labels, normalizer);
-      report.loss += loss.item<double>();
-      loss.backward();
-    }
+    for (const TrainBatch& batch : batches) report.loss += forward_backward(batch, normalizer);
   }
   collect_stray_gradients();
   sinks.finish_step();
@@ -69,6 +68,34 @@ StepReport StepRunner::step(const std::vector<TrainBatch>& batches, std::int64_t
   report.gradient_norm = result.gradient_norm;
   report.applied = result.applied;
   return report;
+}
+
+double StepRunner::forward_backward(const TrainBatch& batch, double normalizer) {
+  const at::Tensor loss = model_.loss(batch.inputs, batch.labels, normalizer);
+  const auto value = loss.item<double>();
+  loss.backward();
+  return value;
+}
+
+std::uint64_t StepRunner::probe_peak_bytes(std::int64_t batch, std::int64_t tokens) {
+  const at::AutoGradMode gradients(true);
+  at::Generator generator = at::detail::getDefaultCPUGenerator();
+  const at::Tensor state = generator.get_state();
+  TrainBatch probe;
+  probe.inputs.ids = at::arange(batch * tokens, at::kLong).remainder(model_.config().vocab_size).view({batch, tokens});
+  probe.labels = probe.inputs.ids;
+  base::release_freed_memory();
+  const std::uint64_t before = base::resident_bytes();
+  const bool resident = base::reset_peak_memory();
+  const tensor::LiveBytes live;
+  parameters_->sinks().begin_step();
+  {
+    const tensor::GradientSinks::Guard guard(parameters_->sinks());
+    forward_backward(probe, static_cast<double>(batch * tokens));
+  }
+  collect_stray_gradients();
+  generator.set_state(state);
+  return resident ? base::peak_resident_bytes() : before + static_cast<std::uint64_t>(live.peak());
 }
 
 // Gradients of operators that know no slots arrive at the parameters themselves.

@@ -18,7 +18,7 @@ struct StepReport {
   double gradient_norm;  ///< before clipping
   double learning_rate;
   std::int64_t tokens;
-  bool applied;          ///< false: loss or gradients were not finite, nothing changed
+  bool applied;  ///< false: loss or gradients were not finite, nothing changed
 };
 
 class StepRunner {
@@ -28,10 +28,15 @@ class StepRunner {
 
   StepReport step(const std::vector<TrainBatch>& batches, std::int64_t step);
 
+  /// Forward and backward of [batch, tokens] arbitrary ids with the model's memory modes; no update, and torch's
+  /// generator is left as it was. Returns the most bytes that were resident in it.
+  std::uint64_t probe_peak_bytes(std::int64_t batch, std::int64_t tokens);
+
   FlatParameters& parameters() { return *parameters_; }
   FlatAdamw& optimizer() { return *optimizer_; }
 
  private:
+  double forward_backward(const TrainBatch& batch, double normalizer);
   void collect_stray_gradients();
 
   models::LanguageModel& model_;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <optional>
 
+#include "gantry/base/bytes.h"
 #include "gantry/base/file.h"
 #include "gantry/base/interrupt.h"
 #include "gantry/base/log.h"
@@ -21,6 +22,7 @@
 #include "gantry/train/checkpoint.h"
 #include "gantry/train/data.h"
 #include "gantry/train/lora.h"
+#include "gantry/train/memory_plan.h"
 #include "gantry/train/metrics.h"
 #include "gantry/train/schedule.h"
 #include "gantry/train/step.h"
@@ -46,7 +48,10 @@ class Run {
     load();
     base::make_directories(out_);
     data_ = std::make_unique<TrainData>(options_, *tokenizer_, model_->config(), out_ / "tokens");
-    if (resume_from_) restore();
+    if (resume_from_)
+      restore();
+    else
+      choose_memory();
     metrics_ = std::make_unique<MetricsWriter>(out_ / "metrics.jsonl", resume_from_ ? step_ : -1);
   }
 
@@ -124,9 +129,29 @@ class Run {
                      at::get_num_threads(), threads);
     }
     read_checkpoint(*resume_from_, step_runner_->parameters(), step_runner_->optimizer());
+    // Modes round differently; those of the run so far, not another measurement's.
+    model_->set_memory(memory_from_json(base::json_get<base::Json>(state, "memory_modes", source), source));
     step_ = base::json_get<std::int64_t>(state, "step", source);
     data_->seek(base::json_get<base::Json>(state, "data_position", source));
     base::log_info("resuming from {}", resume_from_->string());
+  }
+
+  void choose_memory() {
+    if (options_.memory_mode != "auto") {
+      const auto mode = layers::parse_memory_mode(options_.memory_mode);
+      model_->set_memory({mode, mode, mode});
+    }
+    if (options_.memory_budget.empty()) return;
+    base::log_info("measuring memory modes");
+    const auto& o = options_;
+    const auto costs = measure_modes(model_->config(), o.batch, o.sequence_length, model_->dtype());
+    const MemoryPlan plan = plan_memory(costs, model_->config().num_layers,
+                                        base::parse_bytes(o.memory_budget, "--memory-budget"), [&](const auto& layers) {
+                                          model_->set_memory(layers);
+                                          return step_runner_->probe_peak_bytes(o.batch, o.sequence_length);
+                                        });
+    base::log_info("memory budget {}: peak {} of a step\n{}", o.memory_budget, base::format_bytes(plan.peak_bytes),
+                   describe(plan));
   }
 
   void write_start() {
@@ -137,6 +162,7 @@ class Run {
     record["model"] = model_path_;
     record["parameters"] = spec::parameter_count(model_->config());
     record["trained_parameters"] = step_runner_->parameters().size();
+    record["memory_modes"] = memory_to_json(model_->memory());
     record["options"] = base::options_to_json(options_);
     record["machine"] = {
         {"cpu", base::cpu_name()}, {"threads", at::get_num_threads()}, {"memory_bytes", base::total_memory_bytes()}};
@@ -219,6 +245,7 @@ class Run {
     state["data_position"] = data_->position();
     state["options"] = base::options_to_json(options_);
     state["threads"] = at::get_num_threads();
+    state["memory_modes"] = memory_to_json(model_->memory());
     state["version"] = version_;
     const fs::path path =
         write_checkpoint(out_, step_, options_.keep_checkpoints, step_runner_->parameters(), step_runner_->optimizer(),

@@ -2,7 +2,7 @@
 #include "gantry/kernels/activation/activation.h"
 
 #include "gantry/kernels/linear/linear.h"
-#include "tests/kernels/live_bytes.h"
+#include "gantry/tensor/live_bytes.h"
 #include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
@@ -29,7 +29,7 @@ Op overwriting(ActivationOptions options) {
 /// Bytes that live on behind a result, the result's own storage included.
 template <class Body>
 std::int64_t kept_bytes(Body body) {
-  const LiveBytes live;
+  const tensor::LiveBytes live;
   const at::Tensor result = body();
   return live.now();
 }

@@ -1,7 +1,7 @@
 // In-place batch norm with a leaky ReLU against torch's operators in fp64.
 #include "gantry/kernels/batch_norm_act/batch_norm_act.h"
 
-#include "tests/kernels/live_bytes.h"
+#include "gantry/tensor/live_bytes.h"
 #include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
@@ -84,7 +84,7 @@ TEST(BatchNormAct, KeepsItsOutputAndFourBytesAChannel) {
   for (const std::int64_t zeros : {0, 2}) {
     const at::Tensor w = in[1].to(at::kFloat);
     w.narrow(0, 0, zeros).zero_();
-    const LiveBytes live;
+    const tensor::LiveBytes live;
     const at::Tensor z = batch_norm_act(x, w, b, {}, {}, {});
     EXPECT_EQ(live.now(), 10 * 16 * 6 * 4 + 16 * 4 + zeros * 10 * 6 * 4);
   }

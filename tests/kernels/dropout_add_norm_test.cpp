@@ -1,7 +1,7 @@
 // Dropout, residual and norm in one against the exported mask and torch's derivative of ATen operators.
 #include "gantry/kernels/dropout/dropout.h"
 #include "gantry/kernels/inplace_norm/inplace_norm.h"
-#include "tests/kernels/live_bytes.h"
+#include "gantry/tensor/live_bytes.h"
 #include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
@@ -103,7 +103,7 @@ TEST(DropoutAddNorm, KeepsFourBytesARow) {
   const at::Tensor x = in[0].to(at::kFloat).requires_grad_(), residual = in[1].to(at::kFloat).requires_grad_(),
                    weight = in[2].to(at::kFloat), bias = in[3].to(at::kFloat);
   for (const bool return_sum : {false, true}) {
-    const LiveBytes live;
+    const tensor::LiveBytes live;
     const auto result = dropout_add_norm(x, residual, weight, bias, options_of(NormKind::kLayer, 0.1, return_sum));
     EXPECT_EQ(live.now(), (return_sum ? 2 : 1) * 40 * 64 * 4 + 40 * 4);
   }

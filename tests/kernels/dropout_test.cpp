@@ -1,7 +1,7 @@
 // Dropout by replay and by bit masks against the exported mask.
 #include "gantry/kernels/dropout/dropout.h"
 
-#include "tests/kernels/live_bytes.h"
+#include "gantry/tensor/live_bytes.h"
 #include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
@@ -63,7 +63,7 @@ TEST(Dropout, MeanAndVarianceAreThoseOfABernoulliVariable) {
 TEST(Dropout, KeepsNothingOrOneBitAnElement) {
   const at::Tensor x = at::ones({100, 77}).requires_grad_();
   for (const auto& [mask, kept] : {std::pair{DropoutMask::kReplay, 0}, std::pair{DropoutMask::kBits, (7700 + 7) / 8}}) {
-    const LiveBytes live;
+    const tensor::LiveBytes live;
     const at::Tensor y = dropout(x, rule_of(0.1), mask);
     EXPECT_EQ(live.now(), 7700 * 4 + kept);
   }

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "gantry/kernels/attention/attention.h"
-#include "tests/kernels/live_bytes.h"
+#include "gantry/tensor/live_bytes.h"
 #include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
@@ -365,7 +365,7 @@ TEST(FlashAttention, NothingIsKeptButTheOutputAndOneFloatARowOrTheProbabilities)
     const auto size = static_cast<std::int64_t>(c10::elementSize(type));
     const std::int64_t rows = kBatch * 50 * 6, output = rows * 16 * size;
     for_forms([&](Attention attention) {
-      const LiveBytes live;
+      const tensor::LiveBytes live;
       const std::int64_t before = live.now();
       const at::Tensor out = attention(in[0], in[1], in[2], options_of(in, true, kRule));
       EXPECT_EQ(live.now() - before, output + rows * (attention == flash_attention ? 4 : 70 * size));

@@ -3,7 +3,7 @@
 
 #include "gantry/kernels/layer_norm/layer_norm.h"
 #include "gantry/kernels/rms_norm/rms_norm.h"
-#include "tests/kernels/live_bytes.h"
+#include "gantry/tensor/live_bytes.h"
 #include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
@@ -143,7 +143,7 @@ TEST(InplaceNorm, KeepsItsOutputAndFourBytesARow) {
       const at::Tensor x = in[0].to(type).requires_grad_(), w = in[1].to(type), b = in[2].to(type);
       w.narrow(0, 0, zeros).zero_();
       w.requires_grad_(), b.requires_grad_();
-      const LiveBytes live;
+      const tensor::LiveBytes live;
       const at::Tensor y = layer_norm_inplace(x, w, b, kEps);
       EXPECT_EQ(live.now(), full + kept);
       const at::Tensor z = rms_norm_inplace(x, w, kEps);
@@ -157,7 +157,7 @@ TEST(InplaceNorm, WithoutGradientsNothingIsKept) {
   const at::Tensor x = in[0].to(at::kFloat), w = in[1].to(at::kFloat).requires_grad_(), b = in[2].to(at::kFloat);
   const at::Tensor trained = layer_norm_inplace(x, w, b, kEps);
   const at::NoGradGuard no_grad;
-  const LiveBytes live;
+  const tensor::LiveBytes live;
   const at::Tensor y = layer_norm_inplace(x, w, b, kEps);
   EXPECT_EQ(live.now(), 8 * 16 * 4);
   EXPECT_FALSE(y.requires_grad());

@@ -2,7 +2,7 @@
 #include "gantry/kernels/mlp/mlp.h"
 
 #include "gantry/kernels/activation/activation.h"
-#include "tests/kernels/live_bytes.h"
+#include "gantry/tensor/live_bytes.h"
 #include "tests/kernels/torch_support.h"
 
 namespace gantry::kernels {
@@ -122,7 +122,7 @@ TEST(Mlp, Fp64GradientsMatchFiniteDifferences) {
 
 template <class Body>
 std::int64_t kept_bytes(Body body) {
-  const LiveBytes live;
+  const tensor::LiveBytes live;
   const at::Tensor result = body();
   return live.now() - static_cast<std::int64_t>(result.numel() * result.element_size());
 }

@@ -8,6 +8,7 @@
 #include "gantry/kernels/attention/attention_internal.h"
 #include "gantry/kernels/attention/flash_raw.h"
 #include "gantry/kernels/common.h"
+#include "gantry/kernels/once_differentiable.h"
 #include "gantry/kernels/rope/rope.h"
 
 namespace gantry::kernels {
@@ -21,6 +22,9 @@ using internal::effective_scale;
 using internal::flash_applies;
 using internal::FlashResult;
 using internal::run_flash;
+using internal::run_flash_backward;
+using internal::run_stored;
+using internal::run_stored_backward;
 
 // Views [B, T, heads, head_dim] into packed projections.
 struct Unpacked {
@@ -48,12 +52,15 @@ struct PackedContext {
   AttentionOptions options;
 };
 
-struct PackedAttentionFunction : torch::autograd::Function<PackedAttentionFunction> {
+// kStored: probabilities are kept; else they are made again.
+template <bool kStored>
+struct PackedAttentionFunction : torch::autograd::Function<PackedAttentionFunction<kStored>> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, const PackedContext& context) {
     const AttentionOptions& o = context.options;
     rotate(qkv, context.rope, context.positions, o, false);
     const Unpacked x = unpack(qkv, o);
-    const FlashResult result = run_flash({x.q, x.k, x.v, x.k.size(1)}, o);
+    const internal::FlashInputs in{x.q, x.k, x.v, x.k.size(1)};
+    const FlashResult result = kStored ? run_stored(in, o) : run_flash(in, o);
     ctx->save_for_backward({qkv.detach(), result.out, result.kept, context.rope.cosine, context.rope.sine,
                             context.positions, o.row_starts, o.key_mask, o.mask});
     internal::save_options(ctx, o);
@@ -61,6 +68,12 @@ struct PackedAttentionFunction : torch::autograd::Function<PackedAttentionFuncti
   }
 
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
+    const at::Tensor dqkv = first_order(ctx, gradients[0]);
+    return once_differentiable("packed_attention", {dqkv, {}});
+  }
+
+  static at::Tensor first_order(AutogradContext* ctx, const at::Tensor& gradient) {
+    const at::NoGradGuard no_grad;
     const auto saved = ctx->get_saved_variables();
     AttentionOptions o = internal::saved_options(ctx);
     o.row_starts = saved[6];
@@ -69,11 +82,16 @@ struct PackedAttentionFunction : torch::autograd::Function<PackedAttentionFuncti
     const Unpacked x = unpack(saved[0], o);
     const at::Tensor dqkv = at::empty_like(saved[0]);
     const Unpacked d = unpack(dqkv, o);
-    const at::Tensor dout = gradients[0].contiguous().view(saved[1].sizes());
-    internal::run_flash_backward({x.q, x.k, x.v, x.k.size(1)}, {saved[1], saved[2]}, dout, o,
-                                 {d.q, d.k, d.v, at::Tensor()});
+    const at::Tensor dout = gradient.contiguous().view(saved[1].sizes());
+    const internal::FlashInputs in{x.q, x.k, x.v, x.k.size(1)};
+    const internal::FlashGradients to{d.q, d.k, d.v, at::Tensor()};
+    if (kStored) {
+      run_stored_backward(in, {saved[1], saved[2]}, dout, o, to);
+    } else {
+      run_flash_backward(in, {saved[1], saved[2]}, dout, o, to);
+    }
     rotate(dqkv, {saved[3], saved[4]}, saved[5], o, true);
-    return {dqkv, {}};
+    return dqkv;
   }
 };
 
@@ -159,16 +177,18 @@ at::Tensor attention_reference(const at::Tensor& q, const at::Tensor& k, const a
 }
 
 at::Tensor packed_attention(const at::Tensor& qkv, const RopeTables& rope, const at::Tensor& positions,
-                            const AttentionOptions& options) {
+                            const AttentionOptions& options, AttentionKeep keep) {
   check_inputs(qkv, rope, positions, options);
   internal::check_options(options, qkv.size(0), qkv.size(1), qkv.size(1));
-  if (!flash_applies(qkv, options)) {
+  if (keep == AttentionKeep::kAll || !flash_applies(qkv, options)) {
     const Unpacked x = unpack(qkv, options);
     const at::Tensor q = rotated(x.q, rope, positions), k = rotated(x.k, rope, positions);
     return attention_reference(q, k, x.v, options).reshape({qkv.size(0), qkv.size(1), -1});
   }
   if (at::GradMode::is_enabled() && qkv.requires_grad()) {
-    return PackedAttentionFunction::apply(qkv, PackedContext{rope, positions, options});
+    const PackedContext context{rope, positions, options};
+    return keep == AttentionKeep::kProbabilities ? PackedAttentionFunction<true>::apply(qkv, context)
+                                                 : PackedAttentionFunction<false>::apply(qkv, context);
   }
   const at::NoGradGuard no_grad;
   rotate(qkv, rope, positions, options, false);

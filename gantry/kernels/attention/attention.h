@@ -14,6 +14,13 @@
 
 namespace gantry::kernels {
 
+/// What packed_attention keeps of its inside for the backward pass, beside the projections.
+enum class AttentionKeep {
+  kLogSums,        ///< the output and one float a row and head: flash_attention
+  kProbabilities,  ///< the output and the probabilities, their signs the dropout mask: stored_attention
+  kAll             ///< what the operators of attention_reference keep; the oracle
+};
+
 struct AttentionOptions {
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;
@@ -36,7 +43,7 @@ struct RopeTables {
 /// (int64 [B, T]) first. CONSUMES qkv: its storage is rotated in place and kept for the backward pass, so that no
 /// second copy exists; pass a projection's output that nothing else reads. The mask gets no gradient.
 at::Tensor packed_attention(const at::Tensor& qkv, const RopeTables& rope, const at::Tensor& positions,
-                            const AttentionOptions& options);
+                            const AttentionOptions& options, AttentionKeep keep = AttentionKeep::kLogSums);
 
 /// q [B, T, heads, D], k and v [B, S, kv_heads, D], any strides -> contiguous [B, T, heads, D]; the sizes in `options`
 /// are ignored. Differentiable in q, k, v and a floating mask, twice too (through attention_reference, which is slow).

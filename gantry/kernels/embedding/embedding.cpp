@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "gantry/base/check.h"
+#include "gantry/kernels/once_differentiable.h"
 #include "gantry/tensor/gradient_sink.h"
 
 namespace gantry::kernels {
@@ -24,11 +25,13 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
     const at::Tensor rows = gradients[0].reshape({-1, weight.size(1)});
     auto* sinks = tensor::GradientSinks::active();
     auto* slot = sinks == nullptr ? nullptr : sinks->find(weight);
-    if (slot == nullptr) return {{}, at::embedding_dense_backward(gradients[0], ids, weight.size(0), -1, false)};
+    if (slot == nullptr)
+      return once_differentiable("embedding",
+                                 {{}, at::embedding_dense_backward(gradients[0], ids, weight.size(0), -1, false)});
     if (!slot->written) slot->gradient.zero_();
     slot->written = true;
     slot->gradient.index_add_(0, ids.reshape({-1}), rows.to(slot->gradient.scalar_type()));
-    return {{}, {}};
+    return once_differentiable("embedding", {{}, {}});
   }
 };
 

@@ -10,6 +10,7 @@
 #include "gantry/kernels/common.h"
 #include "gantry/kernels/layer_norm/layer_norm_raw.h"
 #include "gantry/kernels/norm_gradients.h"
+#include "gantry/kernels/once_differentiable.h"
 
 namespace gantry::kernels {
 namespace {
@@ -91,10 +92,10 @@ struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
     const auto saved = ctx->get_saved_variables();
     const Backward result = run_backward(gradients[0].contiguous(), saved, {});
-    return {result.dx,
-            deliver_if(ctx->needs_input_grad(1), saved[3], result.dweight),
-            deliver_if(ctx->needs_input_grad(2), saved[4], result.dbias),
-            {}};
+    return once_differentiable("layer_norm", {result.dx,
+                                              deliver_if(ctx->needs_input_grad(1), saved[3], result.dweight),
+                                              deliver_if(ctx->needs_input_grad(2), saved[4], result.dbias),
+                                              {}});
   }
 };
 
@@ -109,14 +110,14 @@ struct AddLayerNormFunction : torch::autograd::Function<AddLayerNormFunction> {
 
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
     const auto saved = ctx->get_saved_variables();
-    if (!gradients[1].defined()) return {gradients[0], gradients[0], {}, {}, {}};
+    if (!gradients[1].defined()) return once_differentiable("layer_norm", {gradients[0], gradients[0], {}, {}, {}});
     const at::Tensor dsum = gradients[0].defined() ? gradients[0].contiguous() : at::Tensor();
     const Backward result = run_backward(gradients[1].contiguous(), saved, dsum);
-    return {result.dx,
-            result.dx,
-            deliver_if(ctx->needs_input_grad(2), saved[3], result.dweight),
-            deliver_if(ctx->needs_input_grad(3), saved[4], result.dbias),
-            {}};
+    return once_differentiable("layer_norm", {result.dx,
+                                              result.dx,
+                                              deliver_if(ctx->needs_input_grad(2), saved[3], result.dweight),
+                                              deliver_if(ctx->needs_input_grad(3), saved[4], result.dbias),
+                                              {}});
   }
 };
 

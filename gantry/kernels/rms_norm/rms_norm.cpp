@@ -9,6 +9,7 @@
 
 #include "gantry/kernels/common.h"
 #include "gantry/kernels/norm_gradients.h"
+#include "gantry/kernels/once_differentiable.h"
 #include "gantry/kernels/rms_norm/rms_norm_raw.h"
 
 namespace gantry::kernels {
@@ -80,7 +81,8 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
     const auto saved = ctx->get_saved_variables();
     auto [dx, dweight] = run_backward(gradients[0].contiguous(), saved[0], saved[1], saved[2], {});
-    return {dx, ctx->needs_input_grad(1) ? deliver_gradient(saved[2], dweight) : at::Tensor(), {}};
+    return once_differentiable("rms_norm",
+                               {dx, ctx->needs_input_grad(1) ? deliver_gradient(saved[2], dweight) : at::Tensor(), {}});
   }
 };
 
@@ -95,10 +97,11 @@ struct AddRmsNormFunction : torch::autograd::Function<AddRmsNormFunction> {
 
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
     const auto saved = ctx->get_saved_variables();
-    if (!gradients[1].defined()) return {gradients[0], gradients[0], {}, {}};
+    if (!gradients[1].defined()) return once_differentiable("rms_norm", {gradients[0], gradients[0], {}, {}});
     const at::Tensor dsum = gradients[0].defined() ? gradients[0].contiguous() : at::Tensor();
     auto [dx, dweight] = run_backward(gradients[1].contiguous(), saved[0], saved[1], saved[2], dsum);
-    return {dx, dx, ctx->needs_input_grad(2) ? deliver_gradient(saved[2], dweight) : at::Tensor(), {}};
+    return once_differentiable(
+        "rms_norm", {dx, dx, ctx->needs_input_grad(2) ? deliver_gradient(saved[2], dweight) : at::Tensor(), {}});
   }
 };
 

@@ -123,7 +123,10 @@ void check_listed(const at::Tensor& y, at::TensorList listed) {
 struct SegmentFunction : torch::autograd::Function<SegmentFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, at::TensorList parameters,
                             const c10::intrusive_ptr<Segment>& segment) {
-    const bool versioned = !x.is_inference();
+    const bool int8 = segment->keep == KeepInput::kInt8;
+    // Before the body, which may then take x apart.
+    const Stashed packed = int8 ? stash(x) : Stashed{};
+    const bool versioned = !int8 && !x.is_inference();
     const auto version = versioned ? x._version() : 0;
     at::Tensor y;
     {
@@ -132,11 +135,7 @@ struct SegmentFunction : torch::autograd::Function<SegmentFunction> {
     }
     GANTRY_CHECK(y.defined(), "rerun_segment: the body returned an undefined tensor");
     GANTRY_CHECK(!versioned || x._version() == version, "rerun_segment: the body writes into its input");
-    tensor_list saved{x, at::Tensor()};
-    if (segment->keep == KeepInput::kInt8) {
-      const Stashed packed = stash(x);
-      saved = {packed.values, packed.scales};
-    }
+    tensor_list saved{int8 ? packed.values : x, packed.scales};
     saved.insert(saved.end(), parameters.begin(), parameters.end());
     ctx->save_for_backward(std::move(saved));
     ctx->saved_data["segment"] = at::IValue::make_capsule(segment);

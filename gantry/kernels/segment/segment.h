@@ -23,8 +23,9 @@ namespace gantry::kernels {
 ///
 /// Body must be a function of x and unchanging state: it runs once more for every backward pass, later, perhaps with
 /// random numbers drawn in between. Dropout inside takes a DropoutRule drawn outside and captured by value. It must not
-/// write into x. The caller's autocast state is restored for the second run; other thread-local state is not.
-/// Body is kept alive by the graph; it must not capture the result.
+/// write into x, except with kInt8, where each run has an x of its own (the first the caller's). The caller's autocast
+/// state is restored for the second run; other thread-local state is not. Body is kept alive by the graph; it must not
+/// capture the result.
 ///
 /// Differentiable once. Segments nest. InputError for kInt8 and an x of no floating-point type.
 at::Tensor rerun_segment(const std::function<at::Tensor(const at::Tensor&)>& body, const at::Tensor& x,

@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "gantry/kernels/common.h"
+#include "gantry/kernels/once_differentiable.h"
 #include "gantry/kernels/swiglu/swiglu_raw.h"
 
 namespace gantry::kernels {
@@ -46,7 +47,7 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
                begin, end);
       });
     });
-    return {dgate_up};
+    return once_differentiable("swiglu", {dgate_up});
   }
 };
 
