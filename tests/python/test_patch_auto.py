@@ -111,7 +111,7 @@ def test_an_example_measures_what_each_module_saves(net):
     table = patch(net, example={"x": X})
     for name in ("inner.act", "outer.act"):
         row = table[name]
-        # Its input, 512 floats a row, against a bit an element. The mode was chosen by time, which this test leaves open.
+        # Its input, 512 floats a row, against a bit an element. Time decides about the mode, which is left open here.
         assert row.mode == "store" or row.bytes_saved == ROWS * 512 * 4 - ROWS * 512 // 8
         assert row.mode == "in-place" or "would save 4063232 bytes but add" in row.reason
     assert table["unused"].reason == "the example does not call it" and table["unused"].mode == "store"
@@ -209,6 +209,15 @@ def test_an_activation_whose_input_is_kept_anyway_saves_nothing():
 
     row = patch(Shared(), example={"x": X})["act"]
     assert (row.mode, row.bytes_saved, row.reason) == ("store", 0, "no mode keeps less than the stock module here")
+
+
+def test_torch_s_encoder_is_measured():
+    layer = nn.TransformerEncoderLayer(64, 2, 128, dropout=0.1, activation=nn.GELU(), batch_first=True)
+    table = patch(nn.TransformerEncoder(layer, 2), example={"src": X.view(8, 256, 64)})
+    row = table["layers.0.self_attn"]
+    # Probabilities, mask and dropped probabilities of two heads, at least.
+    assert row.mode == "store" or row.bytes_saved > 3 * 4 * 8 * 2 * 256 * 256
+    assert table["layers.1.activation"].reason == "no mode keeps less than the stock module here", "dropout follows"
 
 
 def test_saved_storages_counts_each_once():

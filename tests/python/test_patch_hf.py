@@ -12,7 +12,9 @@ from gantry.nn import hf_attention, patch, unpatch  # noqa: E402
 from gantry.nn.patch_measure import saved_storages  # noqa: E402
 
 # Before transformers 4.57, BERT had classes of its own for sdpa, and no registry of functions.
-REGISTRY = "ALL_ATTENTION_FUNCTIONS" in transformers.models.bert.modeling_bert.BertSelfAttention.forward.__code__.co_names
+BERT_ATTENTION = transformers.models.bert.modeling_bert.BertSelfAttention
+REGISTRY = "ALL_ATTENTION_FUNCTIONS" in BERT_ATTENTION.forward.__code__.co_names
+GANTRY = hf_attention.AttentionInterface()["gantry"]
 FAMILIES = ["bert", "roberta", "gpt2", "llama"]
 COMMON = {"vocab_size": 99, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
           "intermediate_size": 128, "max_position_embeddings": 64}
@@ -28,8 +30,9 @@ def build(family, p=0.0, attention="sdpa", **options):
         config = transformers.RobertaConfig(**{**both, **options})
         return transformers.RobertaForMaskedLM(config)
     if family == "gpt2":
-        config = transformers.GPT2Config(**{"n_layer": 2, **options}, vocab_size=99, n_embd=64, n_head=4, n_positions=64,
-                                         resid_pdrop=p, embd_pdrop=p, attn_pdrop=p, attn_implementation=attention)
+        config = transformers.GPT2Config(**{"n_layer": 2, **options}, vocab_size=99, n_embd=64, n_head=4,
+                                         n_positions=64, resid_pdrop=p, embd_pdrop=p, attn_pdrop=p,
+                                         attn_implementation=attention)
         return transformers.GPT2LMHeadModel(config)
     config = transformers.LlamaConfig(num_key_value_heads=2, attention_dropout=p, attn_implementation=attention,
                                       **COMMON, **options)
@@ -46,12 +49,13 @@ def batch(padded=True, rows=3, length=20):
     return {"input_ids": ids, "attention_mask": mask, "labels": torch.where(mask == 1, ids, -100)}
 
 
-def losses(model, inputs, steps):
+def losses(model, inputs, steps, autocast=False):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01)
     values = []
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = model(**inputs).loss
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            loss = model(**inputs).loss
         loss.backward()
         optimizer.step()
         values.append(loss.item())
@@ -68,6 +72,16 @@ def test_training_equals_the_stock_model(family, memory, attention):
     assert len(table.patched) >= 7
     assert losses(model, batch(), 6) == pytest.approx(expected, rel=1e-4)
     assert expected[-1] < expected[0] - 0.1
+
+
+@pytest.mark.parametrize("memory", ["auto", "in-place"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_under_autocast_equals_the_stock_model(family, memory):
+    expected = losses(build(family).train(), batch(), 6, autocast=True)
+    model = build(family).train()
+    patch(model, memory)
+    assert losses(model, batch(), 6, autocast=True) == pytest.approx(expected, rel=4e-3)
+    assert model.get_input_embeddings().weight.grad.dtype == torch.float32
 
 
 def kinds(table):
@@ -96,7 +110,8 @@ def test_what_is_patched_in_each_family():
         ("attention", "LlamaAttention (sdpa)"): "recompute",
         ("mlp", f"LlamaMLP ({silu})"): "recompute",
     }
-    assert kinds(patch(build("roberta", p=0.1, attention="eager")))["mlp", "RobertaLayer (GELUActivation)"] == "recompute"
+    roberta = kinds(patch(build("roberta", p=0.1, attention="eager")))
+    assert roberta["mlp", "RobertaLayer (GELUActivation)"] == "recompute"
 
 
 def test_attention_without_dropout_is_left_to_sdpa():
@@ -186,12 +201,12 @@ def test_attention_function_equals_sdpa(case, kv_heads, memory):
         mask = torch.ones(2, 1, queries, keys, dtype=torch.bool)
         mask[1, :, :, 5:] = False
     if case == "float":
-        mask = torch.randn(2, 4, queries, keys, generator=g).masked_fill(torch.rand(2, 1, queries, keys, generator=g) < 0.2,
-                                                                         torch.finfo(torch.float32).min)
+        hidden = torch.rand(2, 1, queries, keys, generator=g) < 0.2
+        mask = torch.randn(2, 4, queries, keys, generator=g).masked_fill(hidden, torch.finfo(torch.float32).min)
     module = Attention(4, kv_heads, causal=case in ("causal", "longer keys", "one query"))
     module.gantry_memory = memory
     results = []
-    for function in (hf_attention.sdpa_attention_forward, hf_attention.gantry_attention):
+    for function in (hf_attention.sdpa_attention_forward, GANTRY):
         out, weights = function(module, q, k, v, mask, dropout=0.0, scaling=0.3)
         assert weights is None and out.shape == (2, queries, 4, 16) and out.is_contiguous()
         results.append((out, *torch.autograd.grad(out.square().sum(), (q, k, v))))
@@ -204,17 +219,16 @@ def test_attention_dropout_scales_what_it_keeps():
     q, k = torch.zeros(2, 1, 4, 64, 16)
     v = torch.ones(1, 4, 64, 16)
     torch.manual_seed(0)
-    out, _ = hf_attention.gantry_attention(module, q, k, v, None, dropout=0.5, scaling=1.0)
+    out, _ = GANTRY(module, q, k, v, None, dropout=0.5, scaling=1.0)
     # Each output is the kept share of 64 equal weights times two: mean 1, deviation 1/8.
     rates = out[..., 0].flatten()
     assert rates.mean().item() == pytest.approx(1, abs=0.05) and rates.std().item() == pytest.approx(0.125, rel=0.2)
     module.eval()
-    assert torch.equal(hf_attention.gantry_attention(module, q, k, v, None, dropout=0.0, scaling=1.0)[0],
+    assert torch.equal(GANTRY(module, q, k, v, None, dropout=0.0, scaling=1.0)[0],
                        torch.ones(1, 64, 4, 16))
 
 
 def test_gantry_is_an_attention_implementation_by_name():
-    hf_attention.register()
     model = build("llama", p=0.1, attention="gantry").train()
     assert model.config._attn_implementation == "gantry"
     expected = build("llama").eval()(**batch()).logits
@@ -242,7 +256,41 @@ def test_a_copy_is_patched_too_and_can_be_unpatched(family, duplicate):
     got = other(**batch()).loss.item()
     torch.manual_seed(4)
     assert got == stock(**batch()).loss.item() and other.config._attn_implementation == "sdpa"
-    assert model.config._attn_implementation == ("gantry" if REGISTRY or family not in ("bert", "roberta") else "sdpa")
+    assert model.config._attn_implementation == (
+        "gantry_sdpa" if REGISTRY or family not in ("bert", "roberta") else "sdpa")
+    assert b"gantry.nn.hf_" in pickle.dumps(model), "loading it imports what registers the attention"
+
+
+def test_models_that_share_a_config_are_patched_one_by_one():
+    patched = build("gpt2", p=0.1).train()
+    other = type(patched)(patched.config).train()
+    other.load_state_dict(patched.state_dict())
+    torch.manual_seed(4)
+    expected = other(**batch()).loss.item()
+    patch(patched)
+    assert other.config is patched.config and other.config._attn_implementation == "gantry_sdpa"
+    torch.manual_seed(4)
+    assert other(**batch()).loss.item() == expected
+    patch(other, "store")
+    unpatch(patched)
+    assert other.config._attn_implementation == "sdpa"
+
+
+def test_other_models_that_run_the_same_code():
+    config = transformers.MistralConfig(num_key_value_heads=2, **COMMON)
+    torch.manual_seed(1)
+    model = transformers.MistralForCausalLM(config).train()
+    expected = torch.autograd.grad(model(**batch()).loss, list(model.parameters()))
+    assert {row.kind: row.mode for row in patch(model)} == {"attention": "recompute", "mlp": "recompute",
+                                                            "norm": "in-place"}
+    for got, want in zip(torch.autograd.grad(model(**batch()).loss, list(model.parameters())), expected, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
+
+
+def test_attention_with_a_position_bias_is_refused():
+    config = transformers.T5Config(vocab_size=99, d_model=64, d_kv=16, d_ff=128, num_layers=1, num_heads=4)
+    reasons = {row.reason for row in patch(transformers.T5ForConditionalGeneration(config)) if row.kind == "attention"}
+    assert reasons <= {"it passes position_bias"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -267,7 +315,8 @@ def test_saving_while_patched_is_saving_the_stock_model(family, tmp_path):
 
 
 @pytest.mark.parametrize("family, path", [("bert", "bert.encoder.layer.0.intermediate.dense"),
-                                          ("gpt2", "transformer.h.0.mlp.c_fc"), ("llama", "model.layers.0.mlp.up_proj")])
+                                          ("gpt2", "transformer.h.0.mlp.c_fc"),
+                                          ("llama", "model.layers.0.mlp.up_proj")])
 def test_hooks_on_parts_of_a_fused_block_are_not_passed_over(family, path):
     model = build(family).train()
     patch(model)

@@ -1,12 +1,13 @@
 """The attention of gantry.nn in transformers' registry: attn_implementation="gantry".
 
-In eval mode it is the implementation that it stands in for, to the bit: torch's SDPA, or under the name "gantry_eager",
-which patch() gives to models that ran eager attention, the model's own eager function. The masks are that
-implementation's, too.
+Importing this module registers it. patch() uses two more names, "gantry_sdpa" and "gantry_eager", under which modules
+that it did not mark run their stock attention: models may share a config. In eval mode each is the implementation that
+it stands in for, to the bit: torch's SDPA, or the model's own eager function. The masks are that implementation's, too.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Iterable
@@ -19,17 +20,24 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask, sdpa_
 
 from gantry.nn import functional
 from gantry.nn.hf_modules import SdpaSelfAttention
+from gantry.nn.modules_attention import SelfAttention
 from gantry.nn.patch_rules import REASONS, Candidate, refused
 from gantry.nn.patch_swap import restore, swap_in, why_not_swappable
 
 MEMORY = "gantry_memory"  # the attribute of an attention module that holds its mode
 _BEFORE = "gantry_attention_before"  # and that which holds its config's implementation before the patch
-STANDS_FOR = {"gantry": "sdpa", "gantry_eager": "eager"}
+STANDS_FOR = {"gantry": "sdpa", "gantry_sdpa": "sdpa", "gantry_eager": "eager"}
 
+# Queries, keys and values come from outside, so that nothing can make them again.
+_MODES = tuple(mode for mode in SelfAttention.MODES if mode not in ("store", "rerun"))
 _AS_LITTLE = "torch's SDPA keeps as little where nothing is dropped"
 
 # Keywords that change what attention computes, beyond mask, scale and dropout.
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "cache")
+
+
+class _Implementation(str):
+    """A name whose pickle imports this module, which registers the functions that an unpickled model asks for."""
 
 
 def stock_attention(module: torch.nn.Module, implementation: str) -> Any:
@@ -39,10 +47,11 @@ def stock_attention(module: torch.nn.Module, implementation: str) -> Any:
     return getattr(sys.modules.get(type(module).__module__), "eager_attention_forward", None)
 
 
-def _forward(stands_for: str, module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+def _forward(name: str, module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
              attention_mask: torch.Tensor | None, dropout: float = 0.0, scaling: float | None = None,
              is_causal: bool | None = None, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-    memory = getattr(module, MEMORY, "recompute")
+    memory = getattr(module, MEMORY, "recompute" if name == "gantry" else "store")
+    stands_for = STANDS_FOR[name]
     if not module.training or memory == "store" or any(kwargs.get(name) is not None for name in _UNKNOWN):
         if is_causal is not None:
             kwargs["is_causal"] = is_causal
@@ -61,23 +70,14 @@ def _forward(stands_for: str, module: torch.nn.Module, query: torch.Tensor, key:
     return out.transpose(1, 2).contiguous(), None
 
 
-def gantry_attention(module: torch.nn.Module, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """attn_implementation="gantry"."""
-    return _forward("sdpa", module, *args, **kwargs)
-
-
-def gantry_eager_attention(module: torch.nn.Module, *args: Any,
-                           **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """attn_implementation="gantry_eager"."""
-    return _forward("eager", module, *args, **kwargs)
-
-
 def register() -> None:
-    """Makes both names known to transformers."""
-    AttentionInterface.register("gantry", gantry_attention)
-    AttentionMaskInterface.register("gantry", sdpa_mask)
-    AttentionInterface.register("gantry_eager", gantry_eager_attention)
-    AttentionMaskInterface.register("gantry_eager", eager_mask)
+    """Makes the names of STANDS_FOR known to transformers; done when this module is imported."""
+    for name, stock in STANDS_FOR.items():
+        AttentionInterface.register(name, functools.partial(_forward, name))
+        AttentionMaskInterface.register(name, sdpa_mask if stock == "sdpa" else eager_mask)
+
+
+register()
 
 
 def attention_candidate(module: torch.nn.Module) -> Candidate | None:
@@ -96,7 +96,7 @@ def attention_candidate(module: torch.nn.Module) -> Candidate | None:
     default, reason = "recompute", REASONS["attention"]
     if stands_for(module) == "sdpa" and not _rate(module) and getattr(module, "num_key_value_groups", 1) == 1:
         default, reason = "store", _AS_LITTLE
-    return Candidate(module, "attention", was, ("in-place", "recompute"),
+    return Candidate(module, "attention", was, _MODES,
                      lambda mode: module.__dict__.update({MEMORY: mode}), default, reason, inner=inner,
                      undo=lambda: _BEFORE in module.__dict__ and module.__dict__.update({MEMORY: "store"}))
 
@@ -113,7 +113,7 @@ def _unregistered(module: torch.nn.Module) -> Candidate | None:
         candidate.inner = inner
         return candidate
     default = "recompute" if module.dropout_prob else "store"
-    return Candidate(module, "attention", was, ("in-place", "recompute"),
+    return Candidate(module, "attention", was, _MODES,
                      lambda mode: swap_in(module, SdpaSelfAttention, {"memory": mode}), default,
                      REASONS["attention"] if module.dropout_prob else _AS_LITTLE, inner=inner,
                      undo=lambda: restore(module))
@@ -137,13 +137,12 @@ def stands_for(module: torch.nn.Module) -> str:
 
 def take_over(modules: Iterable[torch.nn.Module]) -> None:
     """Lets the configs of attention modules choose Gantry's function, each module in the mode "store" so far."""
-    register()
     taken = {id(m.config): m.config._attn_implementation for m in modules if stands_for(m)}
     for module in modules:
         before = taken.get(id(module.config))
         if before is not None:
-            module.__dict__.update({MEMORY: "store", _BEFORE: before})
-            ours = {"sdpa": "gantry", "eager": "gantry_eager"}.get(before, before)
+            module.__dict__.update({MEMORY: "store", _BEFORE: _Implementation(before)})
+            ours = before if before in STANDS_FOR else f"gantry_{before}"
             module.config._attn_implementation_internal = ours
 
 
@@ -151,7 +150,7 @@ def release(module: torch.nn.Module) -> bool:
     """Undoes take_over() for one module and its config."""
     if _BEFORE not in module.__dict__:
         return False
-    module.config._attn_implementation_internal = module.__dict__.pop(_BEFORE)
+    module.config._attn_implementation_internal = str(module.__dict__.pop(_BEFORE))
     del module.__dict__[MEMORY]
     return True
 
@@ -175,6 +174,9 @@ def _why_not(module: torch.nn.Module) -> str:
     size = getattr(module, "head_dim", None) or getattr(module, "attention_head_size", 0)
     if size % 16 != 0:
         return f"its head size is {size}, expected a multiple of 16"
+    extra = [keyword for keyword in _UNKNOWN if keyword in _names(inspect.unwrap(type(module).forward).__code__)]
+    if extra:
+        return f"it passes {extra[0]}"
     if stands_for(module) == "eager":
         if getattr(module.config, "output_attentions", False):
             return "its config asks for attention weights"
@@ -183,6 +185,12 @@ def _why_not(module: torch.nn.Module) -> str:
         if not _known_eager(stock_attention(module, "eager")):
             return "its eager attention computes something else"
     return why_not_swappable(module)
+
+
+def _names(code: Any) -> set[str]:
+    """Variables of a function and the keywords of its calls."""
+    return {*code.co_varnames, *(name for constant in code.co_consts if isinstance(constant, tuple)
+                                 for name in constant)}
 
 
 def _known_eager(function: Any) -> bool:

@@ -104,7 +104,7 @@ class BertMlp(Fused):
 
 
 class Gpt2Mlp(Fused):
-    """GPT2MLP with its projections and the activation as one operator. Conv1D holds the transpose of Linear's weight."""
+    """GPT2MLP with projections and activation as one operator; Conv1D holds the transpose of Linear's weight."""
 
     gantry_activation: str
 

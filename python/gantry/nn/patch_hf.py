@@ -23,6 +23,7 @@ from gantry.nn.hf_modules import (
     part_classes,
     unlike,
 )
+from gantry.nn.modules import FusedGatedMLP, FusedMLP
 from gantry.nn.patch_rules import REASONS, Candidate, refused
 from gantry.nn.patch_swap import Patched, restore, swap_in, why_not_swappable
 from gantry.nn.patch_torch import torch_candidate
@@ -127,8 +128,9 @@ def _mlp(module: torch.nn.Module, mixin: type[Fused], activation: torch.nn.Modul
     if reason:
         return Candidate(module, "mlp", was, ("in-place",), apply, "in-place", f"activation only: {reason}",
                          inner=(activation,), undo=undo)
-    return Candidate(module, "mlp", was, ("in-place", "recompute", "rerun"), apply, "recompute", REASONS["mlp"],
-                     inner=(activation,), undo=undo)
+    block = FusedGatedMLP if mixin is LlamaMlp else FusedMLP
+    modes = ("in-place", *(m for m in block.MODES if m not in ("store", "in-place")))
+    return Candidate(module, "mlp", was, modes, apply, "recompute", REASONS["mlp"], inner=(activation,), undo=undo)
 
 
 def _why_not_fused(module: torch.nn.Module, parts: tuple[torch.nn.Module, ...],

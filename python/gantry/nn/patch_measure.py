@@ -179,23 +179,24 @@ def recorded_calls(step: Step, modules: list[torch.nn.Module]) -> dict[torch.nn.
     finally:
         for handle in handles:
             handle.remove()
-    return {module: Call(_detached(call.args), _detached(call.kwargs)) for module, call in calls.items()}
+    return {module: Call(*_detached((call.args, call.kwargs), {})) for module, call in calls.items()}
 
 
-def _detached(value: Any) -> Any:
+def _detached(value: Any, done: dict[int, torch.Tensor]) -> Any:
+    """Leaves in the place of tensors; one tensor that comes twice stays one."""
     if isinstance(value, torch.Tensor):
-        return value.detach().requires_grad_(value.requires_grad)
+        return done.setdefault(id(value), value.detach().requires_grad_(value.requires_grad))
     if isinstance(value, dict):
-        return {key: _detached(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)) and type(value) in (list, tuple):
-        return type(value)(_detached(item) for item in value)
+        return {key: _detached(item, done) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_detached(item, done) for item in value)
     # A key/value cache would grow with every repetition.
     return None if hasattr(value, "get_seq_length") else value
 
 
 def forward_backward_ms(module: torch.nn.Module, call: Call) -> float:
     """One forward and backward pass of the module alone."""
-    inputs = [t for t in tensors_of([*call.args, *call.kwargs.values()]) if t.requires_grad]
+    inputs = list({id(t): t for t in tensors_of([*call.args, *call.kwargs.values()]) if t.requires_grad}.values())
     wanted = [*inputs, *(p for p in module.parameters() if p.requires_grad)]
     _synchronize(wanted)
     start = time.perf_counter()
