@@ -40,24 +40,6 @@ NormMemory norm_memory(MemoryMode mode) {
 
 }  // namespace
 
-std::string_view memory_mode_name(MemoryMode mode) {
-  switch (mode) {
-    case MemoryMode::kStore: return "store";
-    case MemoryMode::kInPlace: return "in-place";
-    case MemoryMode::kRecompute: return "recompute";
-    case MemoryMode::kRerun: return "rerun";
-    case MemoryMode::kInt8: return "int8";
-  }
-  GANTRY_UNREACHABLE();
-}
-
-MemoryMode parse_memory_mode(std::string_view name) {
-  for (const MemoryMode mode : kMemoryModes) {
-    if (memory_mode_name(mode) == name) return mode;
-  }
-  base::fail_input("memory mode '{}' is none of store, in-place, recompute, rerun and int8", name);
-}
-
 GraphOptions with_memory(GraphOptions options, const LayerMemory& memory) {
   options.attention = attention_memory(memory.attention);
   options.activation = activation_memory(memory.mlp);

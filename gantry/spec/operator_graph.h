@@ -103,7 +103,7 @@ struct GraphOptions {
   ActivationMemory activation = ActivationMemory::kStore;
   NormMemory norm = NormMemory::kStore;
   AttentionMemory attention = AttentionMemory::kStore;
-  MaskMemory masks = MaskMemory::kByte;       ///< of hidden dropout, and of what follows where that is not set
+  MaskMemory masks = MaskMemory::kByte;            ///< of hidden dropout, and of what follows where that is not set
   std::optional<MaskMemory> attention_masks = {};  ///< kReplay: also a mask in the sign of the probabilities
   std::optional<MaskMemory> side_flags = {};       ///< of in-place activations
   LossMemory loss = LossMemory::kStore;
