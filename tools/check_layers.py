@@ -24,7 +24,7 @@ MAY_INCLUDE = {
     "tensor": ["base", "formats"],
     "kernels": ["tensor"],
     "comm": ["tensor"],
-    "layers": ["kernels", "comm"],
+    "layers": ["kernels", "comm", "spec"],
     "models": ["layers", "spec", "text"],
     "train": ["models", "plan/types"],
     "measure": ["models", "cost"],

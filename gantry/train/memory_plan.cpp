@@ -133,9 +133,9 @@ MemoryPlan plan_memory(const std::vector<ModeCost>& costs, std::int64_t num_laye
 base::OrderedJson memory_to_json(const std::vector<LayerMemory>& modes) {
   base::OrderedJson result = base::OrderedJson::array();
   for (const LayerMemory& layer : modes) {
-    result.push_back({{"attention", layers::memory_mode_name(layer.attention)},
-                      {"mlp", layers::memory_mode_name(layer.mlp)},
-                      {"norm", layers::memory_mode_name(layer.norm)}});
+    result.push_back({{"attention", spec::memory_mode_name(layer.attention)},
+                      {"mlp", spec::memory_mode_name(layer.mlp)},
+                      {"norm", spec::memory_mode_name(layer.norm)}});
   }
   return result;
 }
@@ -145,7 +145,7 @@ std::vector<LayerMemory> memory_from_json(const base::Json& json, std::string_vi
   std::vector<LayerMemory> result;
   for (const base::Json& layer : json) {
     const auto mode = [&](const char* module) {
-      return layers::parse_memory_mode(base::json_get<std::string>(layer, module, source));
+      return spec::parse_memory_mode(base::json_get<std::string>(layer, module, source));
     };
     result.push_back({mode("attention"), mode("mlp"), mode("norm")});
   }
@@ -156,7 +156,7 @@ std::string describe(const MemoryPlan& plan) {
   std::string text = fmt::format("{:<48} {:>12} {:>10} {:>7}\n", "memory mode", "MiB a layer", "ms a layer", "layers");
   for (std::size_t i = 0; i < plan.hull.size(); ++i) {
     const ModeCost& mode = plan.hull[i];
-    text += fmt::format("{:<48} {:>12.1f} {:>10.1f} {:>7}\n", layers::describe(mode.memory),
+    text += fmt::format("{:<48} {:>12.1f} {:>10.1f} {:>7}\n", spec::describe(mode.memory),
                         static_cast<double>(mode.saved_bytes) / (1 << 20), mode.milliseconds, plan.used[i]);
   }
   return text;

@@ -35,7 +35,7 @@ void validate(const TrainOptions& o) {
   GANTRY_CHECK(o.validation_fraction >= 0 && o.validation_fraction < 0.9,
                "--validation-fraction is {}, expected 0 to 0.9", o.validation_fraction);
   GANTRY_CHECK(!(o.from_scratch && o.lora_rank > 0), "--from-scratch and --lora-rank exclude each other");
-  if (o.memory_mode != "auto") layers::parse_memory_mode(o.memory_mode);
+  if (o.memory_mode != "auto") spec::parse_memory_mode(o.memory_mode);
   if (!o.memory_budget.empty()) {
     base::parse_bytes(o.memory_budget, "--memory-budget");
     GANTRY_CHECK(o.memory_mode == "auto", "--memory-budget chooses the modes; --memory-mode {} leaves no choice",

@@ -138,7 +138,7 @@ class Run {
 
   void choose_memory() {
     if (options_.memory_mode != "auto") {
-      const auto mode = layers::parse_memory_mode(options_.memory_mode);
+      const auto mode = spec::parse_memory_mode(options_.memory_mode);
       model_->set_memory({mode, mode, mode});
     }
     if (options_.memory_budget.empty()) return;

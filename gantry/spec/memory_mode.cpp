@@ -1,8 +1,8 @@
-#include "gantry/layers/memory_mode.h"
+#include "gantry/spec/memory_mode.h"
 
 #include "gantry/base/check.h"
 
-namespace gantry::layers {
+namespace gantry::spec {
 
 std::string_view memory_mode_name(MemoryMode mode) {
   switch (mode) {
@@ -28,4 +28,4 @@ std::string describe(const LayerMemory& memory) {
   return "attention=" + name(memory.attention) + " mlp=" + name(memory.mlp) + " norm=" + name(memory.norm);
 }
 
-}  // namespace gantry::layers
+}  // namespace gantry::spec
