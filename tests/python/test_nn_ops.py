@@ -255,7 +255,7 @@ def test_attention_dropout_is_the_derivative_of_its_own_mask(keep):
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_loss_is_torch_s(reduction, smoothing, dtype):
     hidden, weight, bias = (leaf(*shape, seed=i, dtype=dtype) for i, shape in enumerate([(3, 70, 16), (50, 16), (50,)]))
     labels = torch.randint(0, 50, (3, 70), generator=torch.Generator().manual_seed(0))

@@ -347,12 +347,16 @@ def _present(wanted, bias):
 
 @register_fake("gantry::linear_cross_entropy")
 def _(hidden, weight, bias, labels, ignore_index, smoothing, mean, wanted):
-    gradients = _empty_or_absent(_loss_shapes(hidden, weight), _present(wanted, bias), hidden)
-    return (hidden.new_empty((), dtype=_wide(hidden)), *gradients)
+    # float16 has no room for gradients before they are scaled.
+    like = hidden.new_empty((), dtype=_wide(hidden) if hidden.dtype == torch.float16 else hidden.dtype)
+    gradients = _empty_or_absent(_loss_shapes(hidden, weight), _present(wanted, bias), like)
+    absent = _absent(hidden)
+    return (hidden.new_empty((), dtype=_wide(hidden)),
+            *(gradient if want else absent for gradient, want in zip(gradients, _present(wanted, bias), strict=True)))
 
 
 def _linear_cross_entropy_setup(ctx, inputs, output):
-    ctx.wanted = _present(inputs[7], inputs[2])
+    ctx.wanted, ctx.dtype = _present(inputs[7], inputs[2]), inputs[0].dtype
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*output[1:])
 
@@ -361,10 +365,11 @@ def _linear_cross_entropy_backward(ctx, *gradients):
     dloss = _only_first("linear_cross_entropy", gradients)
     if dloss is None:
         return (None,) * 8
-    if any(need and not made for need, made in zip(ctx.needs_input_grad, ctx.wanted)):
+    needed = ctx.needs_input_grad[:3]
+    if any(need and not made for need, made in zip(needed, ctx.wanted, strict=True)):
         raise RuntimeError("gantry: linear_cross_entropy was not asked for this gradient (argument wanted)")
-    parts = [ops.scaled_gradient(dloss, part) if need else None
-             for part, need in zip(ctx.saved_tensors, ctx.needs_input_grad[:3])]
+    parts = [ops.scaled_gradient(dloss, part).to(ctx.dtype) if need else None
+             for part, need in zip(ctx.saved_tensors, needed, strict=True)]
     return (*parts, None, None, None, None, None)
 
 
