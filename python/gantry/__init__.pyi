@@ -231,6 +231,8 @@ def train(
     from_scratch: bool = ...,
     lora_rank: int = ...,
     lora_alpha: float = ...,
+    memory_mode: str = ...,
+    memory_budget: str = ...,
     learning_rate: float = ...,
     schedule: Literal["constant", "linear", "cosine"] = ...,
     warmup_steps: int = ...,
