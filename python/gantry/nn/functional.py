@@ -331,6 +331,15 @@ def gated_mlp(input: torch.Tensor, gate: torch.Tensor, up: torch.Tensor, down: t
 # ---- loss
 
 
+def _plain_loss(input: torch.Tensor, weight: torch.Tensor, target: torch.Tensor, bias: torch.Tensor | None,
+                ignore_index: int, label_smoothing: float, reduction: str) -> torch.Tensor:
+    logits = F.linear(input, weight, bias).reshape(-1, weight.shape[0])
+    logits = logits if input.dtype == torch.float64 else logits.float()
+    loss = F.cross_entropy(logits, target.reshape(-1), ignore_index=ignore_index, reduction=reduction,
+                           label_smoothing=label_smoothing)
+    return loss.reshape(target.shape) if reduction == "none" else loss
+
+
 def linear_cross_entropy(input: torch.Tensor, weight: torch.Tensor, target: torch.Tensor,
                          bias: torch.Tensor | None = None, ignore_index: int = -100, label_smoothing: float = 0.0,
                          reduction: str = "mean") -> torch.Tensor:
@@ -346,11 +355,7 @@ def linear_cross_entropy(input: torch.Tensor, weight: torch.Tensor, target: torc
                          "class indices")
     input, weight, bias = _cast(input, weight, bias)
     if not _has_kernel(input):
-        logits = F.linear(input, weight, bias).reshape(-1, weight.shape[0])
-        logits = logits if input.dtype == torch.float64 else logits.float()
-        loss = F.cross_entropy(logits, target.reshape(-1), ignore_index=ignore_index, reduction=reduction,
-                               label_smoothing=label_smoothing)
-        return loss.reshape(target.shape) if reduction == "none" else loss
+        return _plain_loss(input, weight, target, bias, ignore_index, label_smoothing, reduction)
     if reduction == "none":
         return ops.linear_cross_entropy_losses(input, weight, bias, target, ignore_index, label_smoothing)
     tracked = torch.is_grad_enabled()

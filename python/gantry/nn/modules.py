@@ -324,11 +324,5 @@ class LinearCrossEntropy(MemoryModeMixin, torch.nn.Module):
                 f"reduction={self.reduction!r}, memory={self.memory!r}")
 
     def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        if self.memory != "store":
-            return GF.linear_cross_entropy(input, self.weight, target, self.bias, self.ignore_index,
-                                           self.label_smoothing, self.reduction)
-        logits = torch.nn.functional.linear(input, self.weight, self.bias)
-        loss = torch.nn.functional.cross_entropy(
-            logits.reshape(-1, logits.shape[-1]).float(), target.reshape(-1), ignore_index=self.ignore_index,
-            reduction=self.reduction, label_smoothing=self.label_smoothing)
-        return loss.reshape(target.shape) if self.reduction == "none" else loss
+        compute = GF._plain_loss if self.memory == "store" else GF.linear_cross_entropy
+        return compute(input, self.weight, target, self.bias, self.ignore_index, self.label_smoothing, self.reduction)
