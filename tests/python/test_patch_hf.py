@@ -114,6 +114,19 @@ def test_what_is_patched_in_each_family():
     assert roberta["mlp", "RobertaLayer (GELUActivation)"] == "recompute"
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_eight_bits_only_where_asked_for(family):
+    expected = losses(build(family).train(), batch(), 6)
+    model = build(family).train()
+    modes = kinds(patch(model, "int8"))
+    assert {mode for (kind, _), mode in modes.items() if kind in ("attention", "mlp")} == {"int8"}
+    assert {mode for (kind, _), mode in modes.items() if kind in ("norm", "residual_norm")} == {"in-place"}
+    assert losses(model, batch(), 6) == pytest.approx(expected, rel=1e-3)
+    for memory in ("auto", "rerun"):
+        assert "int8" not in patch(model, memory).modes().values()
+    assert "int8" not in patch(model, example=batch()).modes().values()
+
+
 def test_attention_without_dropout_is_left_to_sdpa():
     row = patch(build("bert"))["bert.encoder.layer.0.attention.self"]
     assert (row.mode, row.reason) == ("store", "torch's SDPA keeps as little where nothing is dropped")

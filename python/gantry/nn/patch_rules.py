@@ -46,10 +46,11 @@ class Candidate:
 
     def nearest(self, mode: str) -> str:
         """`mode`; for a module without it the mode before it in MODES that keeps least, or else its first mode."""
-        if mode == LOSSY or mode == "store" or mode in self.modes:
-            return mode if mode in self.modes else "store"
-        before = [m for m in self.modes if m != LOSSY and MODES.index(m) < MODES.index(mode)]
-        return (before or [m for m in self.modes if m != LOSSY] or ["store"])[-1 if before else 0]
+        if mode == "store" or mode in self.modes:
+            return mode
+        exact = [m for m in self.modes if m != LOSSY]
+        before = [m for m in exact if MODES.index(m) < MODES.index(mode)]
+        return before[-1] if before else (exact or ["store"])[0]
 
 
 def refused(module: torch.nn.Module, kind: str, was: str, reason: str) -> Candidate:
