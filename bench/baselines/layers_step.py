@@ -4,7 +4,9 @@
 A step is forward on random hidden states [B, S, H], backward from a random gradient and AdamW. Memory is the growth of
 the peak resident size over the resting one, which includes weights, gradients and the optimiser's state. Before
 "ready" the server looks for the largest batch whose measured growth fits `budget_bytes`, or takes `batch` where that is
-set. A round is one step of `timed_batch` (0: the largest batch) at most.
+set. A round is one step of `timed_batch` (0: the largest batch) at most. Gradients stay allocated between steps, as where
+they add up over several; an arm that ends in "+freed" frees them before the forward pass (`zero_grad()` as it is by
+default), which lends their memory to the activations.
 
 Settings, one JSON object: family, layers, sequence_length, dropout, dtype, arm, budget_bytes, batch, timed_batch and
 threads. Ready: batch, timed_batch and growth_bytes at `batch`. Round: seconds, samples_per_s, growth_bytes.
@@ -53,7 +55,10 @@ def load(settings):
     torch.set_num_threads(settings["threads"])
     torch.manual_seed(0)
     shape = blocks.shape_of(settings["family"], settings["sequence_length"])
-    arm, dtype = settings["arm"], settings["dtype"]
+    arm, _, gradients = settings["arm"].partition("+")
+    if gradients not in ("", "freed"):
+        raise ValueError(f"arm is '{settings['arm']}', expected a name of layers_blocks.ARMS, or that and '+freed'")
+    dtype = settings["dtype"]
     layers = [
         blocks.make_layer(arm, shape, settings["dropout"], blocks.parameter_dtype(dtype))
         for _ in range(settings["layers"])
@@ -69,6 +74,9 @@ def load(settings):
         optimizer.zero_grad(set_to_none=False)
         blocks.give_back_free_memory()
         rest = resident_bytes()
+        if gradients == "freed":
+            optimizer.zero_grad(set_to_none=True)
+            blocks.give_back_free_memory()
         if not server.reset_peak_memory():
             raise RuntimeError("this system does not allow /proc/self/clear_refs; peaks can't be measured")
         begin = time.perf_counter()

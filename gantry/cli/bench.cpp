@@ -1,5 +1,5 @@
-// gantry bench: foundation, the speed rows of docs/results/foundation.md, baselines and Gantry in turns, medians; and
-// plan (planner/bench_plan.h).
+// gantry bench: foundation, the speed rows of docs/results/foundation.md, baselines and Gantry in turns, medians;
+// plan (planner/bench_plan.h) and layers (layers_bench/suite.h).
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +12,7 @@
 #include "gantry/base/timer.h"
 #include "gantry/cli/bench_measure.h"
 #include "gantry/cli/bench_server.h"
+#include "gantry/cli/layers_bench/suite.h"
 #include "gantry/cli/planner/bench_output.h"
 #include "gantry/cli/planner/bench_plan.h"
 #include "gantry/cli/verbs.h"
@@ -228,6 +229,14 @@ class FoundationSuite {
   planner::BenchOutput out_;
 };
 
+void run_layers(const BenchOptions& options, const MeasureOptions& measure, const planner::PlanBenchOptions& plan,
+                const layers_bench::LayersBenchOptions& layers) {
+  check_measure(measure);
+  using Form = planner::BenchOutput::Form;
+  planner::BenchOutput out("layers", plan.json ? Form::kJson : plan.markdown ? Form::kMarkdown : Form::kText, 4);
+  layers_bench::bench_layers({plan, layers, options.python, measure.threads, out});
+}
+
 }  // namespace
 
 void add_bench(Command& program) {
@@ -237,20 +246,26 @@ void add_bench(Command& program) {
     BenchOptions options;
     MeasureOptions measure;
     planner::PlanBenchOptions plan;
+    layers_bench::LayersBenchOptions layers;
   };
   auto state = std::make_shared<State>();
-  verb.positional("SUITE", state->suite, "foundation or plan");
+  verb.positional("SUITE", state->suite, "foundation, plan or layers");
   auto& common = static_cast<planner::SuiteOptions&>(state->plan);
   verb.options(state->options);
   verb.options(common);
   verb.options(state->measure);
   verb.options(state->plan);
+  verb.options(state->layers);
   verb.on_run([state] {
     if (state->suite == "plan") {
       planner::bench_plan(state->plan);
       return 0;
     }
-    GANTRY_CHECK(state->suite == "foundation", "there is no benchmark suite '{}'; there are: foundation, plan",
+    if (state->suite == "layers") {
+      run_layers(state->options, state->measure, state->plan, state->layers);
+      return 0;
+    }
+    GANTRY_CHECK(state->suite == "foundation", "there is no benchmark suite '{}'; there are: foundation, plan, layers",
                  state->suite);
     GANTRY_CHECK(state->plan.rounds > 0, "--rounds is {}, expected at least 1", state->plan.rounds);
     check_measure(state->measure);

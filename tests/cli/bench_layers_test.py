@@ -1,0 +1,108 @@
+"""`gantry bench layers`: rows, bars and baselines. A script stands in for the Python baselines."""
+import importlib.util
+import json
+import os
+import pathlib
+import stat
+import sys
+import unittest
+
+from program_support import ProgramTest
+
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+BASELINE = """#!/bin/sh
+# Speaks the protocol of bench/baselines/server.py and records how it was called.
+echo "$@" >> {log}
+echo '{ready}'
+while read -r line; do
+  [ "$line" = run ] || exit 0
+  echo '{answer}'
+done
+"""
+
+
+class BenchLayersTest(ProgramTest):
+    def setUp(self):
+        folder = self.fresh("bench-layers")
+        folder.mkdir(exist_ok=True)
+        self.log, self.python = folder / "calls.txt", folder / "python"
+
+    def bench(self, *arguments, ready='{"ready": true}', answer="{}"):
+        self.python.write_text(BASELINE.format(log=self.log, ready=ready, answer=answer))
+        os.chmod(self.python, stat.S_IRWXU)
+        return ["bench", "layers", "--python", self.python, "--source", SOURCE, "--threads", 1, "--rounds", 1,
+                "--no-compile", "--json", *arguments]
+
+    def lines(self, *arguments, **baseline):
+        return [json.loads(line) for line in self.succeed(*self.bench(*arguments, **baseline)).stdout.splitlines()]
+
+    def test_saved_bytes_stand_beside_the_bar_and_the_measured_baseline(self):
+        lines = self.lines("--row", "saved_bytes_bert_floor", answer='{"eager": 168.0}')
+        rows = [line for line in lines if "row" in line]
+        self.assertEqual(["bar", "PyTorch eager"], [row["baseline"] for row in rows])
+        self.assertEqual([41, 168], [row["baseline_value"] for row in rows])
+        self.assertTrue(all(40 < row["value"] <= 41 and row["unit"] == "BSH" for row in rows), rows)
+        self.assertAlmostEqual(rows[1]["value"] / 168, rows[1]["ratio"])
+        modes = {line["how"]: line["c"] for line in lines if line.get("who") == "Gantry"}
+        self.assertGreater(modes["store"], modes["in-place"])
+        self.assertGreater(modes["in-place"], modes["recompute"])
+        self.assertGreater(modes["recompute"], modes["rerun"])
+        self.assertIn('"dtype":"fp32"', self.log.read_text())
+
+    def test_a_baseline_that_is_not_installed_is_missing_and_ours_is_printed(self):
+        lines = self.lines("--row", "saved_bytes_bert_floor", ready='{"missing": "no torch"}')
+        rows = [line for line in lines if "row" in line]
+        self.assertEqual("bar", rows[0]["baseline"])
+        self.assertEqual("no torch", rows[1]["missing"])
+
+    def test_gradients_are_compared(self):
+        answer = '{"eager": {"relative_error": 1e-9, "repeatable": true}}'
+        rows = self.lines("--row", "compile_rng", answer=answer)
+        self.assertEqual(["bar", "PyTorch eager"], [row["baseline"] for row in rows])
+        self.assertTrue(all(0 < row["value"] < 1e-6 for row in rows), rows)
+
+    def test_unknown_rows_and_bad_workers_are_refused(self):
+        self.refuse(*self.bench("--row", "gelu"), names=["has no row 'gelu'", "gelu_fwd_bwd"])
+        self.refuse(*self.bench("--worker", '{"batch": -1}'), names=["batch is -1"])
+        self.refuse(*self.bench("--worker", '{"family": "t5"}'), names=["family is 't5'", "bert, gpt2 or llama"])
+        self.refuse(*self.bench("--worker", '{"family": "bert", "arm": "less"}'), names=["less", "recompute"])
+
+
+class LargestBatchTest(unittest.TestCase):
+    """The search of the PyTorch side; the program's own is the same (step_worker.h)."""
+
+    def setUp(self):
+        sys.path.insert(0, str(SOURCE / "bench/baselines"))
+        path = SOURCE / "bench/baselines/layers_step.py"
+        spec = importlib.util.spec_from_file_location("layers_step", path)
+        self.module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.module)
+
+    def search(self, growth, budget):
+        self.tried = []
+
+        def recorded(batch):
+            self.tried.append(batch)
+            return growth(batch)
+
+        return self.module.largest_batch(recorded, budget)
+
+    def test_it_finds_the_last_batch_that_fits(self):
+        for most in range(1, 40):
+            for fixed in (0, 35, 150):
+                budget = 100 * most + fixed + 7
+                self.assertEqual(most, self.search(lambda batch: 100 * batch + fixed, budget), (most, fixed))
+
+    def test_nothing_fits(self):
+        self.assertEqual(0, self.search(lambda batch: 100 * batch, 99))
+
+    def test_a_step_in_memory_is_found_by_measuring(self):
+        self.assertEqual(5, self.search(lambda batch: 100 * batch + (400 if batch > 5 else 0), 999))
+
+    def test_few_batches_are_tried(self):
+        self.search(lambda batch: 100 * batch + 50, 100 * 64 + 60)
+        self.assertLess(len(self.tried), 8)
+
+
+if __name__ == "__main__":
+    unittest.main()
