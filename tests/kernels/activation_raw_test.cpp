@@ -341,5 +341,49 @@ TEST(ActivationRaw, TablesKeepTheirMinimaxErrors) {
   }
 }
 
+// The same for the tables of sixteen bits.
+TEST(ActivationRaw, ShortTablesKeepTheirMinimaxErrors) {
+  struct Row {
+    Activation kind;
+    const fit::Table& table;
+    const fit::ShortTable& pieces;
+    double core, near, far, left;
+  };
+  const Row rows[] = {{Activation::kGeluErf, fit::kErf, fit::kShortErf, 1.1e-4, 4e-6, 2.2e-4, 4e-5},
+                      {Activation::kGeluTanh, fit::kTanh, fit::kShortTanh, 1.1e-4, 4e-6, 2.4e-4, 4.4e-5},
+                      {Activation::kSilu, fit::kSilu, fit::kShortSilu, 1.1e-4, 1.5e-5, 4.5e-5, 4.4e-5}};
+  const auto at = [](const float(&terms)[6], double x) {
+    double sum = 0;
+    for (int i = 5; i >= 0; --i) sum = sum * x + static_cast<double>(terms[i]);
+    return sum;
+  };
+  for (const Row& row : rows) {
+    SCOPED_TRACE(kKindNames[static_cast<int>(row.kind)]);
+    const fit::Table& t = row.table;
+    const double minimum = static_cast<double>(t.y_min) + static_cast<double>(t.y_min_low);
+    double core = 0, near = 0, far = 0, left = 0;
+    for (double x = -12; x < 17; x += 1e-3) {
+      const auto [y, g] = exact(row.kind, x);
+      const double u = std::sqrt(std::max(0.0, y - minimum));
+      const double w = std::sqrt(std::max(0.0, std::log(minimum / std::min(y, -1e-300))));
+      const double along = t.tail_y * y + t.tail_u * u - t.tail_centre;
+      const auto keep = [g = g](double& worst, double value) { worst = std::max(worst, std::abs(value - g)); };
+      if (x < static_cast<double>(t.x_min)) {
+        if (w < 4.85) keep(left, y * at(row.pieces.left, w));
+      } else if (y <= t.core_end) {
+        keep(core, at(row.pieces.core, u));
+      } else if (y <= row.pieces.far_begin) {
+        keep(near, at(row.pieces.near, along));
+      } else if (y < t.tail_end) {
+        keep(far, at(row.pieces.far, along));
+      }
+    }
+    EXPECT_LE(core, row.core);
+    EXPECT_LE(near, row.near);
+    EXPECT_LE(far, row.far);
+    EXPECT_LE(left, row.left);
+  }
+}
+
 }  // namespace
 }  // namespace gantry::kernels

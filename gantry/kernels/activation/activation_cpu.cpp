@@ -1,9 +1,9 @@
 // Method: Tempo, arXiv 2210.10246, section 3 (the output and one bit instead of the input); the fit is our own, see
-// activation_fit.h. Work goes in chunks of sixteen elements, two bytes of bits.
+// activation_fit.h.
 #include <type_traits>
+#include <utility>
 
 #include "gantry/kernels/activation/activation_math.h"
-#include "gantry/kernels/activation/chunks.h"
 
 namespace gantry::kernels::GANTRY_ISA_NAMESPACE {
 namespace {
@@ -53,103 +53,167 @@ GANTRY_VECTOR Vi marks(const Half* y) {
   return ((bits & 1) != 0) | ((bits & 0x8000) == 0);
 }
 
-// ---- chunks
+// ---- blocks of four vectors: reads, then arithmetic, then writes, so that the four can overlap
 
-template <Activation kKind, class T>
-GANTRY_VECTOR void forward_chunk(SideFlag side, const T* x, T* y, std::uint8_t* flags) {
+inline constexpr int kVectors = 4, kBlock = kVectors * kWidth;
+
+template <class Body>
+GANTRY_VECTOR void for_each_vector(Body body) {
+  for_each_constant<kVectors>(body);
+}
+
+template <Activation kKind, SideFlag kSide, class T>
+GANTRY_VECTOR void forward_block(const T* x, T* y, std::uint8_t* flags) {
   constexpr float kLimit = kFit<kKind>.x_min / kInputScale<kKind>;
-  unsigned bits = 0;
-  for (int i = 0; i < kChunk; i += kWidth) {
-    const Vf input = read(x + i);
-    const Vi right = input >= kLimit;
-    const Rounded output = activate<kKind, std::is_same_v<T, float>>(input);
-    if (side == SideFlag::kLowBit) {
-      write_marked(y + i, output, right);
-      continue;
+  Vf input[kVectors];
+  Rounded output[kVectors];
+  for_each_vector([&](auto i) GANTRY_LAMBDA { input[i] = read(x + i * kWidth); });
+  for_each_vector([&](auto i) GANTRY_LAMBDA { output[i] = activate<kKind, std::is_same_v<T, float>>(input[i]); });
+  std::uint64_t bits = 0;
+  for_each_vector([&](auto i) GANTRY_LAMBDA {
+    const Vi right = input[i] >= kLimit;
+    if constexpr (kSide == SideFlag::kLowBit) {
+      write_marked(y + i * kWidth, output[i], right);
+    } else {
+      write(y + i * kWidth, output[i].value);
     }
-    write(y + i, output.value);
-    if (side == SideFlag::kBit) bits |= pack_mask(right) << i;
-    if (side == SideFlag::kByte) {
+    if constexpr (kSide == SideFlag::kBit) bits |= std::uint64_t{pack_mask(right)} << (i * kWidth);
+    if constexpr (kSide == SideFlag::kByte) {
       const Vb bytes = __builtin_convertvector(right & 1, Vb);
-      std::memcpy(flags + i, &bytes, sizeof(bytes));
+      std::memcpy(flags + i * kWidth, &bytes, sizeof(bytes));
     }
-  }
-  const auto packed = static_cast<std::uint16_t>(bits);
-  if (side == SideFlag::kBit) std::memcpy(flags, &packed, sizeof(packed));
+  });
+  if constexpr (kSide == SideFlag::kBit) std::memcpy(flags, &bits, kBlock / 8);
 }
 
-template <Activation kKind, FitQuality kQuality, class T>
-GANTRY_VECTOR void backward_chunk(SideFlag side, const T* y, const T* dy, T* dx, const std::uint8_t* flags) {
-  std::uint16_t bits = 0;
-  if (side == SideFlag::kBit) std::memcpy(&bits, flags, sizeof(bits));
-  for (int i = 0; i < kChunk; i += kWidth) {
-    Vi right;
-    if (side == SideFlag::kLowBit) {
-      right = marks(y + i);
-    } else if (side == SideFlag::kBit) {
-      right = unpack_mask(static_cast<unsigned>(bits) >> i);
-    } else {
-      Vb bytes;
-      std::memcpy(&bytes, flags + i, sizeof(bytes));
-      right = __builtin_convertvector(bytes, Vi) != 0;
-    }
-    write(dx + i, read(dy + i) * slope_from_output<kKind, kQuality>(read(y + i), right));
-  }
+template <SideFlag kSide, class T>
+GANTRY_VECTOR Vi right_side(const T* y, const std::uint8_t* flags, std::uint64_t bits, int offset) {
+  if constexpr (kSide == SideFlag::kLowBit) return marks(y + offset);
+  if constexpr (kSide == SideFlag::kBit) return unpack_mask(static_cast<unsigned>(bits >> offset));
+  Vi right;
+  for (int i = 0; i < kWidth; ++i) right[i] = flags[offset + i];
+  return right != 0;
+}
+
+template <Activation kKind, FitQuality kQuality, SideFlag kSide, class T>
+GANTRY_VECTOR void backward_block(const T* y, const T* dy, T* dx, const std::uint8_t* flags) {
+  std::uint64_t bits = 0;
+  if constexpr (kSide == SideFlag::kBit) std::memcpy(&bits, flags, kBlock / 8);
+  Vf value[kVectors], gradient[kVectors], slope[kVectors];
+  Vi right[kVectors];
+  for_each_vector([&](auto i) GANTRY_LAMBDA {
+    value[i] = read(y + i * kWidth);
+    gradient[i] = read(dy + i * kWidth);
+    right[i] = right_side<kSide>(y, flags, bits, i * kWidth);
+  });
+  slopes_from_outputs<kKind, kQuality, !std::is_same_v<T, float>>(value, right, slope);
+  for_each_vector([&](auto i) GANTRY_LAMBDA { write(dx + i * kWidth, gradient[i] * slope[i]); });
 }
 
 template <Activation kKind, class T>
-void forward(const ActivationForwardArgs<T>& args, std::int64_t begin, std::int64_t end) {
-  const bool flagged = args.side == SideFlag::kByte || args.side == SideFlag::kBit;
-  for_chunks(begin, end, [&](std::int64_t i, std::int64_t count) {
-    const In<T> x(args.x + i, count);
-    Out<T> y(args.y + i, count);
-    Out<std::uint8_t> flags(args.flags + (flagged ? flag_offset(args.side, i) : 0),
-                            count == kChunk ? kChunk : (flagged ? flag_count(args.side, count) : 0));
-    forward_chunk<kKind>(args.side, x.at(), y.at(), flags.at());
+GANTRY_VECTOR void exact_block(const T* x, const T* dy, T* dx, T* y) {
+  Vf input[kVectors], gradient[kVectors];
+  ValueAndSlope both[kVectors];
+  for_each_vector([&](auto i) GANTRY_LAMBDA {
+    input[i] = read(x + i * kWidth);
+    gradient[i] = read(dy + i * kWidth);
+  });
+  for_each_vector([&](auto i)
+                      GANTRY_LAMBDA { both[i] = activate_with_slope<kKind, std::is_same_v<T, float>>(input[i]); });
+  for_each_vector([&](auto i) GANTRY_LAMBDA {
+    write(dx + i * kWidth, gradient[i] * both[i].slope);
+    if (y != nullptr) write(y + i * kWidth, both[i].value);
   });
 }
 
-template <Activation kKind, FitQuality kQuality, class T>
+/// A block's worth of elements, `count` of them from memory.
+template <class T>
+struct Padded {
+  T at[kBlock] = {};
+
+  Padded() = default;
+  Padded(const T* from, std::int64_t count) { std::memcpy(static_cast<void*>(at), from, bytes(count)); }
+  void store(T* to, std::int64_t count) const { std::memcpy(static_cast<void*>(to), at, bytes(count)); }
+  static std::size_t bytes(std::int64_t count) { return static_cast<std::size_t>(count) * sizeof(T); }
+};
+
+template <Activation kKind, SideFlag kSide, class T>
+void forward(const ActivationForwardArgs<T>& args, std::int64_t begin, std::int64_t end) {
+  const bool flagged = kSide == SideFlag::kByte || kSide == SideFlag::kBit;
+  const auto flags_at = [&](std::int64_t i) { return flagged ? args.flags + flag_offset(kSide, i) : nullptr; };
+  std::int64_t i = begin;
+  for (; i + kBlock <= end; i += kBlock) forward_block<kKind, kSide>(args.x + i, args.y + i, flags_at(i));
+  if (i == end) return;
+  const Padded<T> x(args.x + i, end - i);
+  Padded<T> y;
+  Padded<std::uint8_t> flags;
+  forward_block<kKind, kSide>(x.at, y.at, flags.at);
+  y.store(args.y + i, end - i);
+  if (flagged) flags.store(flags_at(i), flag_count(kSide, end - i));
+}
+
+template <Activation kKind, FitQuality kQuality, SideFlag kSide, class T>
 void backward(const ActivationBackwardArgs<T>& args, std::int64_t begin, std::int64_t end) {
-  const bool flagged = args.side != SideFlag::kLowBit;
-  for_chunks(begin, end, [&](std::int64_t i, std::int64_t count) {
-    const In<T> y(args.y + i, count), dy(args.dy + i, count);
-    Out<T> dx(args.dx + i, count);
-    const In<std::uint8_t> flags(args.flags + (flagged ? flag_offset(args.side, i) : 0),
-                                 count == kChunk ? kChunk : (flagged ? flag_count(args.side, count) : 0));
-    backward_chunk<kKind, kQuality>(args.side, y.at(), dy.at(), dx.at(), flags.at());
-  });
+  const bool flagged = kSide != SideFlag::kLowBit;
+  const auto flags_at = [&](std::int64_t i) { return flagged ? args.flags + flag_offset(kSide, i) : nullptr; };
+  std::int64_t i = begin;
+  for (; i + kBlock <= end; i += kBlock) {
+    backward_block<kKind, kQuality, kSide>(args.y + i, args.dy + i, args.dx + i, flags_at(i));
+  }
+  if (i == end) return;
+  const Padded<T> y(args.y + i, end - i), dy(args.dy + i, end - i);
+  Padded<T> dx;
+  Padded<std::uint8_t> flags;
+  if (flagged) flags = Padded<std::uint8_t>(flags_at(i), flag_count(kSide, end - i));
+  backward_block<kKind, kQuality, kSide>(y.at, dy.at, dx.at, flags.at);
+  dx.store(args.dx + i, end - i);
 }
 
 template <Activation kKind, class T>
 void exact_backward(const ActivationExactArgs<T>& args, std::int64_t begin, std::int64_t end) {
-  for_chunks(begin, end, [&](std::int64_t start, std::int64_t count) {
-    const In<T> x(args.x + start, count), dy(args.dy + start, count);
-    Out<T> dx(args.dx + start, count);
-    T unused[kChunk];
-    Out<T> y(args.y == nullptr ? unused : args.y + start, count);
-    for (int i = 0; i < kChunk; i += kWidth) {
-      const ValueAndSlope both = activate_with_slope<kKind, std::is_same_v<T, float>>(read(x.at() + i));
-      write(dx.at() + i, read(dy.at() + i) * both.slope);
-      write(y.at() + i, both.value);
-    }
-  });
+  std::int64_t i = begin;
+  for (; i + kBlock <= end; i += kBlock) {
+    exact_block<kKind>(args.x + i, args.dy + i, args.dx + i, args.y == nullptr ? nullptr : args.y + i);
+  }
+  if (i == end) return;
+  const Padded<T> x(args.x + i, end - i), dy(args.dy + i, end - i);
+  Padded<T> dx, y;
+  exact_block<kKind>(x.at, dy.at, dx.at, y.at);
+  dx.store(args.dx + i, end - i);
+  if (args.y != nullptr) y.store(args.y + i, end - i);
+}
+
+/// Calls body.template operator()<side>().
+template <class Body>
+void for_side(SideFlag side, Body body) {
+  switch (side) {
+    case SideFlag::kNone: return body.template operator()<SideFlag::kNone>();
+    case SideFlag::kByte: return body.template operator()<SideFlag::kByte>();
+    case SideFlag::kBit: return body.template operator()<SideFlag::kBit>();
+    case SideFlag::kLowBit: return body.template operator()<SideFlag::kLowBit>();
+  }
 }
 
 }  // namespace
 
 template <class T>
 void activation_forward(const ActivationForwardArgs<T>& args, std::int64_t begin, std::int64_t end) {
-  for_kind(args.kind, [&]<Activation kKind>() { forward<kKind>(args, begin, end); });
+  for_side(args.side, [&]<SideFlag kSide>() {
+    for_kind(args.kind, [&]<Activation kKind>() { forward<kKind, kSide>(args, begin, end); });
+  });
 }
 
 template <class T>
 void activation_backward(const ActivationBackwardArgs<T>& args, std::int64_t begin, std::int64_t end) {
-  for_kind(args.kind, [&]<Activation kKind>() {
-    if (args.quality == FitQuality::kFast) {
-      backward<kKind, FitQuality::kFast>(args, begin, end);
-    } else {
-      backward<kKind, FitQuality::kAccurate>(args, begin, end);
+  for_side(args.side, [&]<SideFlag kSide>() {
+    if constexpr (kSide != SideFlag::kNone) {
+      for_kind(args.kind, [&]<Activation kKind>() {
+        if (args.quality == FitQuality::kFast) {
+          backward<kKind, FitQuality::kFast, kSide>(args, begin, end);
+        } else {
+          backward<kKind, FitQuality::kAccurate, kSide>(args, begin, end);
+        }
+      });
     }
   });
 }

@@ -40,31 +40,46 @@ GANTRY_VECTOR Vf all(float value) {
 }
 GANTRY_VECTOR Vi bits_of(Vf v) { return reinterpret_cast<Vi>(v); }
 GANTRY_VECTOR Vf abs(Vf v) { return reinterpret_cast<Vf>(bits_of(v) & 0x7fffffff); }
-GANTRY_VECTOR Vf max(Vf a, Vf b) { return a > b ? a : b; }
-GANTRY_VECTOR Vf min(Vf a, Vf b) { return a < b ? a : b; }
 
 // ---- what GCC's operators do not have; zero-masked forms because the plain ones of GCC 12 warn of an undefined
-// operand
+// operand. max and min are a > b ? a : b and a < b ? a : b also for NaN; GCC makes two instructions of those. lookup
+// takes table[index] for indices below four.
 
 #if defined(__AVX512F__)
+GANTRY_VECTOR Vf max(Vf a, Vf b) { return Vf(_mm512_maskz_max_ps(0xffff, __m512(a), __m512(b))); }
+GANTRY_VECTOR Vf min(Vf a, Vf b) { return Vf(_mm512_maskz_min_ps(0xffff, __m512(a), __m512(b))); }
+GANTRY_VECTOR Vf lookup(Vf table, Vi index) {
+  return Vf(_mm512_maskz_permutexvar_ps(0xffff, __m512i(index), __m512(table)));
+}
 GANTRY_VECTOR Vf sqrt(Vf v) { return Vf(_mm512_maskz_sqrt_ps(0xffff, __m512(v))); }
 GANTRY_VECTOR Vf fma(Vf a, Vf b, Vf c) { return Vf(_mm512_fmadd_ps(__m512(a), __m512(b), __m512(c))); }
 GANTRY_VECTOR unsigned pack_mask(Vi mask) { return _mm512_movepi32_mask(__m512i(mask)); }
 GANTRY_VECTOR Vi unpack_mask(unsigned bits) { return Vi(_mm512_movm_epi32(static_cast<__mmask16>(bits))); }
 #else
 #if defined(__AVX2__)
+GANTRY_VECTOR Vf max(Vf a, Vf b) { return Vf(_mm256_max_ps(__m256(a), __m256(b))); }
+GANTRY_VECTOR Vf min(Vf a, Vf b) { return Vf(_mm256_min_ps(__m256(a), __m256(b))); }
+GANTRY_VECTOR Vf lookup(Vf table, Vi index) { return Vf(_mm256_permutevar8x32_ps(__m256(table), __m256i(index))); }
 GANTRY_VECTOR Vf sqrt(Vf v) { return Vf(_mm256_sqrt_ps(__m256(v))); }
 GANTRY_VECTOR Vf fma(Vf a, Vf b, Vf c) { return Vf(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(c))); }
 GANTRY_VECTOR unsigned pack_mask(Vi mask) {
   return static_cast<unsigned>(_mm256_movemask_ps(__m256(reinterpret_cast<Vf>(mask))));
 }
 #else
+GANTRY_VECTOR Vf lookup(Vf table, Vi index) {
+  const Vf low = index == 0 ? all(table[0]) : all(table[1]), high = index == 2 ? all(table[2]) : all(table[3]);
+  return index < 2 ? low : high;
+}
 #if defined(__x86_64__)
+GANTRY_VECTOR Vf max(Vf a, Vf b) { return Vf(_mm_max_ps(__m128(a), __m128(b))); }
+GANTRY_VECTOR Vf min(Vf a, Vf b) { return Vf(_mm_min_ps(__m128(a), __m128(b))); }
 GANTRY_VECTOR Vf sqrt(Vf v) { return Vf(_mm_sqrt_ps(__m128(v))); }
 GANTRY_VECTOR unsigned pack_mask(Vi mask) {
   return static_cast<unsigned>(_mm_movemask_ps(__m128(reinterpret_cast<Vf>(mask))));
 }
 #else
+GANTRY_VECTOR Vf max(Vf a, Vf b) { return a > b ? a : b; }
+GANTRY_VECTOR Vf min(Vf a, Vf b) { return a < b ? a : b; }
 GANTRY_VECTOR Vf sqrt(Vf v) {
   Vf result;
   for (int i = 0; i < kWidth; ++i) result[i] = __builtin_sqrtf(v[i]);
@@ -92,6 +107,15 @@ GANTRY_VECTOR Vi unpack_mask(unsigned bits) {
 }
 #endif
 
+/// a b + c; rounded once wherever the processor can, also where the compiler would share the product.
+GANTRY_VECTOR Vf multiply_add(Vf a, Vf b, Vf c) {
+#if defined(__AVX2__)
+  return fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
 template <int kCount>
 GANTRY_VECTOR Vf polynomial(const float (&coefficients)[kCount], Vf x) {
   Vf sum = all(coefficients[kCount - 1]);
@@ -101,12 +125,36 @@ GANTRY_VECTOR Vf polynomial(const float (&coefficients)[kCount], Vf x) {
 
 // ---- storage types
 
+GANTRY_VECTOR Vh low_words(Vu v) {
+#if defined(__AVX512F__)
+  return Vh(_mm512_maskz_cvtepi32_epi16(0xffff, __m512i(v)));
+#elif defined(__AVX2__)
+  return Vh(_mm_packus_epi32(_mm256_castsi256_si128(__m256i(v)), _mm256_extracti128_si256(__m256i(v), 1)));
+#else
+  return __builtin_convertvector(v, Vh);
+#endif
+}
+GANTRY_VECTOR Vu words(Vh v) {
+#if defined(__AVX512F__)
+  return Vu(_mm512_maskz_cvtepu16_epi32(0xffff, __m256i(v)));
+#elif defined(__AVX2__)
+  return Vu(_mm256_cvtepu16_epi32(__m128i(v)));
+#else
+  return __builtin_convertvector(v, Vu);
+#endif
+}
+
+/// Where the processor has an instruction for it, denormal values become zero.
 GANTRY_VECTOR Vh to_half(Vf value, Bf16) {
+#if defined(__AVX512BF16__)
+  return Vh(_mm512_maskz_cvtneps_pbh(0xffff, __m512(value)));
+#else
   const Vu bits = reinterpret_cast<Vu>(value);
   const Vu rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  return __builtin_convertvector(value == value ? rounded : (bits >> 16) | 0x40u, Vh);
+  return low_words(value == value ? rounded : (bits >> 16) | 0x40u);
+#endif
 }
-GANTRY_VECTOR Vf from_half(Vh half, Bf16) { return reinterpret_cast<Vf>(__builtin_convertvector(half, Vu) << 16); }
+GANTRY_VECTOR Vf from_half(Vh half, Bf16) { return reinterpret_cast<Vf>(words(half) << 16); }
 
 GANTRY_VECTOR Vh to_half(Vf value, Fp16) {
 #if defined(__AVX512F__)
