@@ -106,7 +106,7 @@ def main():
     options = parser.parse_args()
     make_bert(options.out / "bert")
     compare("bert-mlm", options, options.out / "bert",
-            ["--from-scratch", "--batch", "8", "--sequence-length", "128", "--learning-rate", "1e-3"],
+            ["--from-scratch", "--batch", "8", "--sequence-length", "128", "--learning-rate", "3e-4", "--warmup-steps", "50"],
             options.modes)  # fmt: skip
     if options.model:
         compare("smollm2", options, options.model, ["--batch", "1", "--sequence-length", "64", "--learning-rate", "2e-5"],

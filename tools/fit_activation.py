@@ -13,11 +13,13 @@ Pieces (minimax in absolute error of g, by exchange on a dense grid; samples in 
   tail  y - 3 for GELU, 1 < y < 5; u - 2.75 for SiLU, 2 < y < 16; degree 10; beyond it g = 1
   left  h(w), weighted by |y|, w <= 4.85, degree 8
   fast  u on both sides at once, y <= 4 (SiLU 10), degree 10; beyond it g = 1
+The short tables, for values of sixteen bits, have degree 5, and the tail in two pieces that meet at y = 2.2 (SiLU 5).
 QuickGELU needs no table: f(x) = silu(a x) / a with a = 1.702, so its g(y) is SiLU's at a y.
 
 The forward pass of erf GELU takes the upper normal tail Q(t) = exp(-t^2/2) R(v), v = (t - k) / (t + k), 0 <= t <= 15,
 R's error weighted by (exp(-t^2/2) + 1e-3) / R: relative where Q matters, a thousand times looser far out. The logarithm
-of w takes ln(1 + f) / f on [-1/4, 1/2], relative.
+of w takes ln(1 + f) / f on [-1/4, 1/2], relative. Their short forms have degrees 6 (0.03 for 1e-3) and 3; that of e^r,
+|r| <= ln(2) / 2, has degree 4.
 
 Without an argument it prints every fit. With the header it evaluates the header's coefficients on the same samples and
 fails if one of them errs more than a quarter above the fresh minimax fit (rounding to fp32 and sparser grids cost some).
@@ -56,8 +58,9 @@ def silu(x):
 
 
 class Settings:
-    def __init__(self, name, f, core_end, tail_end, fast_end, tail_variable):
+    def __init__(self, name, f, core_end, far_begin, tail_end, fast_end, tail_variable):
         self.name, self.f, self.core_end, self.tail_end, self.fast_end = name, f, core_end, tail_end, fast_end
+        self.far_begin = far_begin
         self.tail_variable = tail_variable
         self.x_min = mp.findroot(lambda x: f(x)[1], (mp.mpf("-1.3"), mp.mpf("-0.7")), solver="anderson")
         self.y_min = f(self.x_min)[0]
@@ -79,9 +82,9 @@ class Settings:
 
 
 SETTINGS = [
-    Settings("erf", erf_gelu, 1, 5, 4, lambda s, y: y - 3),
-    Settings("tanh", tanh_gelu, 1, 5, 4, lambda s, y: y - 3),
-    Settings("silu", silu, 2, 16, 10, lambda s, y: s.root(y, 1) - mp.mpf("2.75")),
+    Settings("erf", erf_gelu, 1, "2.2", 5, 4, lambda s, y: y - 3),
+    Settings("tanh", tanh_gelu, 1, "2.2", 5, 4, lambda s, y: y - 3),
+    Settings("silu", silu, 2, "5", 16, 10, lambda s, y: s.root(y, 1) - mp.mpf("2.75")),
 ]
 
 
@@ -142,12 +145,19 @@ def activation_problems(s):
     problems = {}
     y, g = right_samples(s, s.core_end)
     problems["core"] = (array(s.root(v, 1) for v in y), g, 8, None)
-    y, g = right_samples(s, s.tail_end, s.core_end)
-    problems["tail"] = (array(s.tail_variable(s, v) for v in y), g, 10, None)
+    problems["short core"] = (*problems["core"][:2], 5, None)
+    for piece, begin, end, degree in (
+        ("tail", s.core_end, s.tail_end, 10),
+        ("short near", s.core_end, mp.mpf(s.far_begin), 5),
+        ("short far", mp.mpf(s.far_begin), s.tail_end, 5),
+    ):
+        y, g = right_samples(s, end, begin)
+        problems[piece] = (array(s.tail_variable(s, v) for v in y), g, degree, None)
     w, left_y, left_g = left_samples(s, "4.85")
     h = left_g / array(left_y)
     h[0] = 0.0  # g is zero at the minimum itself
     problems["left"] = (array(w), h, 8, np.abs(array(left_y)))
+    problems["short left"] = (array(w), h, 5, np.abs(array(left_y)))
     y, g = right_samples(s, s.fast_end)
     u = np.concatenate([array(s.root(v, 1) for v in y), array(s.root(v, -1) for v in left_y)[1:]])
     problems["fast"] = (u, np.concatenate([g, left_g[1:]]), 10, None)
@@ -159,11 +169,18 @@ def helper_problems():
     v = cosine_grid(mp.mpf(-1), (15 - k) / (15 + k))
     t = [k * (1 + a) / (1 - a) for a in v]
     r = array(mp.erfc(x / mp.sqrt(2)) / 2 * mp.exp(x * x / 2) for x in t)
-    floor = np.exp(-0.5 * array(t) ** 2) + 1e-3
+    density = np.exp(-0.5 * array(t) ** 2)
+    q = np.linspace(-0.5, 0.5, POINTS) * np.log(2)
     f = np.linspace(-0.25, 0.5, POINTS)
     f = f[np.abs(f) > 1e-4]
     logarithm = np.log1p(f) / f
-    return {"normal_tail": (array(v), r, 10, floor / r), "log1p": (f, logarithm, 7, 1 / logarithm)}
+    return {
+        "normal_tail": (array(v), r, 10, (density + 1e-3) / r),
+        "short_normal_tail": (array(v), r, 6, (density + 0.03) / r),
+        "log1p": (f, logarithm, 7, 1 / logarithm),
+        "short_log1p": (f, logarithm, 3, 1 / logarithm),
+        "short_exp": (q, np.exp(q), 4, np.exp(-q)),
+    }
 
 
 def header_tables(path):
@@ -171,12 +188,18 @@ def header_tables(path):
     number = r"[-+]?[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?"
     numbers = lambda body: [float(n) for n in re.findall(number + r"(?=f)", body)]
     tables = {}
-    for name, body in re.findall(r"Table k(\w+) = \{(.*?)\}\};", text, re.S):
+    for name, body in re.findall(r" Table k(\w+) = \{(.*?)\}\};", text, re.S):
         for piece, part in zip(("core", "tail", "left", "fast"), re.findall(r"\{([^{}]*)", body)):
             tables[name.lower() + " " + piece] = numbers(part)
-    tables["log1p"] = numbers(re.search(r"kLog1p\[8\] = \{(.*?)\}", text, re.S).group(1))
-    start = numbers(re.search(r"kNormalTailStart = ([^;]*;)", text).group(1))
-    tables["normal_tail"] = start + numbers(re.search(r"kNormalTail\[10\] = \{(.*?)\}", text, re.S).group(1))
+    for name, body in re.findall(r" ShortTable kShort(\w+) = \{(.*?)\}\};", text, re.S):
+        for piece, part in zip(("core", "near", "far", "left"), re.findall(r"\{([^{}]*)", body)):
+            tables[name.lower() + " short " + piece] = numbers(part)
+    for prefix, name in (("", "k"), ("short_", "kShort")):
+        tables[prefix + "log1p"] = numbers(re.search(name + r"Log1p\[\d\] = \{(.*?)\}", text, re.S).group(1))
+        start = numbers(re.search(name + r"NormalTailStart = ([^;]*;)", text).group(1))
+        rest = numbers(re.search(name + r"NormalTail\[\d+\] = \{(.*?)\}", text, re.S).group(1))
+        tables[prefix + "normal_tail"] = start + rest
+    tables["short_exp"] = numbers(re.search(r"kShortExp\[5\] = \{(.*?)\}", text, re.S).group(1))
     return tables
 
 

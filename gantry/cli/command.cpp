@@ -7,6 +7,7 @@
 #include <new>
 
 #include "gantry/base/check.h"
+#include "gantry/base/interrupt.h"
 
 namespace gantry::cli {
 
@@ -152,8 +153,9 @@ int Command::run(int argc, const char* const* argv) {
     report("out of memory; use a smaller model, batch or sequence length");
     return 1;
   } catch (const std::exception& error) {
-    report(error.what());
-    return 1;
+    // What breaks when other ranks have left already is no failure.
+    report(base::interrupted() ? "interrupted" : error.what());
+    return base::interrupted() ? 130 : 1;
   }
 }
 

@@ -31,20 +31,50 @@ double median_seconds(Group& group, Collective kind, std::int64_t bytes, int run
   return median(std::move(seconds));
 }
 
-MeasuredCollective measure_shape(Group& group, const CollectiveOptions& options) {
-  constexpr std::array kKinds = {Collective::kAllGather, Collective::kReduceScatter, Collective::kAllReduce};
-  std::array<std::vector<double>, kKinds.size()> seconds;
+constexpr std::array kKinds = {Collective::kAllGather, Collective::kReduceScatter, Collective::kAllReduce};
+using KindSeconds = std::array<std::vector<double>, kKinds.size()>;
+
+KindSeconds seconds_by_kind(Group& group, const CollectiveOptions& options, int runs) {
+  KindSeconds seconds;
   for (const std::int64_t bytes : options.sizes_bytes) {
     for (std::size_t k = 0; k < kKinds.size(); ++k) {
-      seconds[k].push_back(median_seconds(group, kKinds[k], bytes, options.runs));
+      seconds[k].push_back(median_seconds(group, kKinds[k], bytes, runs));
     }
   }
-  if (group.rank() != 0) return {};
+  return seconds;
+}
+
+std::vector<cost::LinkSample> link_samples(const Group& group, const CollectiveOptions& options,
+                                           const KindSeconds& seconds) {
   const double share = static_cast<double>(group.size() - 1) / group.size();
   std::vector<cost::LinkSample> samples;
   for (std::size_t i = 0; i < options.sizes_bytes.size(); ++i) {
     samples.push_back({static_cast<double>(options.sizes_bytes[i]) * share, seconds[0][i]});
   }
+  return samples;
+}
+
+bool fits_a_link(const std::vector<cost::LinkSample>& samples) {
+  try {
+    cost::fit_link(samples);
+    return true;
+  } catch (const base::InputError&) {
+    return false;
+  }
+}
+
+MeasuredCollective measure_shape(Group& group, const CollectiveOptions& options) {
+  // On a busy machine a small transfer may seem to take as long as a large one: then again, with more runs.
+  constexpr int kAttempts = 4;
+  KindSeconds seconds;
+  std::vector<cost::LinkSample> samples;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    seconds = seconds_by_kind(group, options, options.runs << attempt);
+    samples = link_samples(group, options, seconds);
+    const std::int64_t good = group.rank() == 0 && fits_a_link(samples) ? 1 : 0;
+    if (group.agree({good}).front() != 0) break;
+  }
+  if (group.rank() != 0) return {};
   MeasuredCollective result{.shape = group.shape(), .link = cost::fit_link(samples)};
   const auto ratio = [&](std::size_t k) {
     double sum = 0;
