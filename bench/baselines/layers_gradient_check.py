@@ -6,8 +6,6 @@ central difference of the loss, and whether the forward pass repeats itself unde
 means nothing). Settings: hidden, heads, sequence_length, dropout and arms, as one JSON object.
 """
 
-import argparse
-import json
 
 import server
 
@@ -47,11 +45,5 @@ def load(settings):
     return {"torch": torch.__version__}, lambda: {arm: check(arm) for arm in settings["arms"]}
 
 
-def main():
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--settings", type=json.loads, required=True)
-    server.serve(lambda: load(options.parse_args().settings))
-
-
 if __name__ == "__main__":
-    main()
+    server.serve_settings(__doc__, load)

@@ -6,9 +6,7 @@ of the weights, attention masks) is no activation. Settings: family, sequence_le
 bf16-autocast) and arms, as one JSON object.
 """
 
-import argparse
 import gc
-import json
 
 import server
 
@@ -54,11 +52,5 @@ def load(settings):
     return {"torch": torch.__version__}, run_round
 
 
-def main():
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--settings", type=json.loads, required=True)
-    server.serve(lambda: load(options.parse_args().settings))
-
-
 if __name__ == "__main__":
-    main()
+    server.serve_settings(__doc__, load)

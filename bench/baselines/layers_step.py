@@ -12,8 +12,6 @@ Settings, one JSON object: family, layers, sequence_length, dropout, dtype, arm,
 threads. Ready: batch, timed_batch and growth_bytes at `batch`. Round: seconds, samples_per_s, growth_bytes.
 """
 
-import argparse
-import json
 import time
 
 import server
@@ -111,11 +109,5 @@ def load(settings):
     return {"torch": torch.__version__, "batch": batch, "timed_batch": timed, "growth_bytes": grown_at_batch}, run_round
 
 
-def main():
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--settings", type=json.loads, required=True)
-    server.serve(lambda: load(options.parse_args().settings))
-
-
 if __name__ == "__main__":
-    main()
+    server.serve_settings(__doc__, load)

@@ -69,6 +69,14 @@ def serve(load):
             sys.exit(1)
 
 
+def serve_settings(description, load):
+    """The main function of a script whose one option is --settings, a JSON object that `load(settings)` takes."""
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--settings", type=json.loads, required=True)
+    settings = options.parse_args().settings
+    serve(lambda: load(settings))
+
+
 def reset_peak_memory():
     """Sets the kernel's high-water mark of this process (VmHWM) to what is resident now; False where not allowed."""
     try:

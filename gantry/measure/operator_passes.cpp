@@ -12,7 +12,7 @@
 #include "gantry/base/timer.h"
 #include "gantry/kernels/attention/attention.h"
 #include "gantry/kernels/common.h"
-#include "gantry/kernels/cross_entropy/cross_entropy_raw.h"
+#include "gantry/kernels/cross_entropy/chunked_head.h"
 #include "gantry/kernels/cross_entropy/linear_cross_entropy.h"
 #include "gantry/kernels/embedding/embedding.h"
 #include "gantry/kernels/layer_norm/layer_norm.h"
@@ -219,22 +219,6 @@ OperatorPass Maker::embedding() const {
                          !model_.tied_embeddings)};
 }
 
-// In place: logits become gradients, which are as good for the next run.
-void softmax_loss(const at::Tensor& logits, const at::Tensor& labels, const at::Tensor& losses, float scale) {
-  kernels::dispatch_raw(logits.scalar_type(), [&]<class Raw>() {
-    using namespace kernels;  // what the selection names
-    const auto kernel = GANTRY_ISA_SELECT(cross_entropy<Raw>);
-    at::parallel_for(0, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
-      kernel({.logits = raw<Raw>(logits),
-              .labels = raw_const<std::int64_t>(labels),
-              .losses = raw<float>(losses),
-              .vocab = logits.size(1),
-              .scale = scale},
-             begin, end);
-    });
-  });
-}
-
 OperatorPass Maker::cross_entropy() const {
   const std::int64_t rows = chunk_rows(size(0), size(1));
   const double scale = static_cast<double>(size(0)) / static_cast<double>(rows);
@@ -247,9 +231,10 @@ OperatorPass Maker::cross_entropy() const {
             scale};
   }
   const at::Tensor losses = at::empty({rows}, options_.dtype(at::kFloat));
+  // In place: logits become gradients, which are as good for the next run.
   return {[=] {
-            const double loss_s = seconds_of([&] { softmax_loss(logits, labels, losses, 0); });
-            const double both_s = seconds_of([&] { softmax_loss(logits, labels, losses, 1); });
+            const double loss_s = seconds_of([&] { kernels::softmax_losses(logits, labels, losses, 0); });
+            const double both_s = seconds_of([&] { kernels::softmax_losses(logits, labels, losses, 1); });
             return PassSeconds{loss_s, both_s - loss_s};
           },
           scale};

@@ -67,18 +67,22 @@ std::shared_ptr<LayerStack> make_family(const spec::ModelConfig& config) {
   GANTRY_UNREACHABLE();
 }
 
-// What a graph over `count` layers keeps alive when all values but its end's are gone.
-std::int64_t kept_bytes(spec::ModelConfig config, std::int64_t count, const layers::LayerMemory& memory,
-                        const at::Tensor& leaf) {
+std::shared_ptr<LayerStack> stack_of(spec::ModelConfig config, std::int64_t count, const at::Tensor& leaf) {
   config.num_layers = count;
-  const auto stack = make_layer_stack(config, 0);
+  auto stack = make_layer_stack(config, 0);
   stack->to(leaf.scalar_type());
   stack->train();
-  stack->memory.assign(static_cast<std::size_t>(count), memory);
-  stack->forward(leaf.detach().requires_grad_());  // tables and positions, which all passes share, exist afterwards
+  const at::NoGradGuard no_grad;
+  stack->forward(leaf.detach());  // tables and positions, which all passes share, exist afterwards
+  return stack;
+}
+
+// What a graph over the stack keeps alive when all values but its end's are gone.
+std::int64_t kept_bytes(LayerStack& stack, const layers::LayerMemory& memory, const at::Tensor& leaf) {
+  stack.memory.assign(stack.memory.size(), memory);
   const tensor::LiveBytes live;
   // Not a leaf, so that the graph keeps it only where a layer does.
-  at::Tensor out = stack->forward(leaf * 1.0);
+  at::Tensor out = stack.forward(leaf * 1.0);
   const auto node = out.grad_fn();
   out.reset();
   return live.now();
@@ -101,11 +105,20 @@ std::shared_ptr<LayerStack> make_layer_stack(const spec::ModelConfig& config, st
   return stack;
 }
 
+SavedLayerBytes::SavedLayerBytes(const spec::ModelConfig& config, std::int64_t batch, std::int64_t tokens,
+                                 at::ScalarType type)
+    : leaf_(at::ones({batch, tokens, config.hidden_size}, at::dtype(type)).requires_grad_()),
+      one_(stack_of(config, 1, leaf_)),
+      two_(stack_of(config, 2, leaf_)) {}
+
+std::int64_t SavedLayerBytes::of(const layers::LayerMemory& memory) {
+  const at::AutoGradMode gradients(true);
+  return kept_bytes(*two_, memory, leaf_) - kept_bytes(*one_, memory, leaf_);
+}
+
 std::int64_t saved_layer_bytes(const spec::ModelConfig& config, const layers::LayerMemory& memory, std::int64_t batch,
                                std::int64_t tokens, at::ScalarType type) {
-  const at::AutoGradMode gradients(true);
-  const at::Tensor leaf = at::ones({batch, tokens, config.hidden_size}, at::dtype(type)).requires_grad_();
-  return kept_bytes(config, 2, memory, leaf) - kept_bytes(config, 1, memory, leaf);
+  return SavedLayerBytes(config, batch, tokens, type).of(memory);
 }
 
 }  // namespace gantry::models

@@ -28,8 +28,22 @@ class LayerStack : public torch::nn::Module {
 /// config.num_layers layers with random weights, fp32, on the CPU; `seed` governs them.
 std::shared_ptr<LayerStack> make_layer_stack(const spec::ModelConfig& config, std::uint64_t seed);
 
-/// Bytes that the backward pass of one layer among its like keeps: what a further layer adds to a stack of one, for
-/// hidden states [batch, tokens, hidden] of `type` on the CPU, weights excepted. Deterministic.
+/// Counts what layers keep. Makes its layers once, so that several modes cost a few forward passes each.
+class SavedLayerBytes {
+ public:
+  /// Hidden states [batch, tokens, hidden] of `type` on the CPU.
+  SavedLayerBytes(const spec::ModelConfig& config, std::int64_t batch, std::int64_t tokens, at::ScalarType type);
+
+  /// Bytes that the backward pass of one layer among its like keeps: what a further layer adds to a stack of one,
+  /// weights excepted. Deterministic.
+  std::int64_t of(const layers::LayerMemory& memory);
+
+ private:
+  at::Tensor leaf_;
+  std::shared_ptr<LayerStack> one_, two_;
+};
+
+/// The same for a single mode.
 std::int64_t saved_layer_bytes(const spec::ModelConfig& config, const layers::LayerMemory& memory, std::int64_t batch,
                                std::int64_t tokens, at::ScalarType type);
 

@@ -70,10 +70,10 @@ std::vector<ModeCost> measure_modes(const spec::ModelConfig& config, std::int64_
       if (round > 0) times[i].push_back(time);
     }
   }
+  models::SavedLayerBytes saved(config, batch, tokens, type);
   std::vector<ModeCost> result;
   for (std::size_t i = 0; i < choices.size(); ++i) {
-    const std::int64_t bytes = models::saved_layer_bytes(config, choices[i], batch, tokens, type);
-    result.push_back({choices[i], bytes, base::median(times[i])});
+    result.push_back({choices[i], saved.of(choices[i]), base::median(times[i])});
   }
   return result;
 }

@@ -196,16 +196,6 @@ TEST(MlpMemory, FrozenPartsAndStridedInputs) {
   }
 }
 
-template <class Function>
-std::string error_text(Function function) {
-  try {
-    function();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 TEST(MlpMemory, SecondDerivativesAndSteppedWeightsAreRefusedInWords) {
   for (const Block& block : kBlocks) {
     for (const MlpMemory memory : kModes) {

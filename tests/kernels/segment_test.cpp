@@ -207,16 +207,6 @@ TEST(Segment, DeepNestingWorksAndItsThreadsSeeTheSlots) {
   EXPECT_FALSE(w.grad().defined());
 }
 
-template <class Function>
-std::string error_text(Function function) {
-  try {
-    function();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 TEST(Segment, RetainedGraphsGiveTheSameGradientsAgain) {
   for (const KeepInput keep : {KeepInput::kTensor, KeepInput::kInt8}) {
     const variable_list in = leaves(inputs(5), at::kFloat);

@@ -112,4 +112,15 @@ class Sinks {
   variable_list places_;
 };
 
+/// The message of whatever `function` throws, torch's own errors included.
+template <class Function>
+std::string error_text(Function function) {
+  try {
+    function();
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
 }  // namespace gantry::kernels::testing

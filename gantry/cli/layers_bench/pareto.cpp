@@ -8,7 +8,7 @@
 #include <functional>
 
 #include "gantry/base/file.h"
-#include "gantry/cli/report/svg_plot.h"
+#include "gantry/cli/report/panel.h"
 
 namespace gantry::cli::layers_bench {
 namespace {
@@ -129,15 +129,7 @@ std::string panel(const std::vector<StepResult>& all, bool dropout) {
   const int x = dropout ? 0 : kPanelWidth;
   drawing.insert(4, fmt::format(R"( x="{}" y="{}" width="{}" height="{}" overflow="visible")", x, kTop, kPanelWidth,
                                 kPanelHeight));
-  std::string head = fmt::format(R"(<text class="head" x="{}" y="22">{}</text>)", x + 6, plot.title);
-  double at = x + 6;
-  for (const report::Series& series : plot.series) {
-    if (series.name.empty()) continue;
-    head += fmt::format(R"(<path class="line {0}" d="M{1} 38h18"/><text x="{2}" y="42">{3}</text>)",
-                        report::style_classes(series.style.run), at, at + 23, series.name);
-    at += 30 + 7.5 * static_cast<double>(series.name.size());
-  }
-  return head + drawing;
+  return report::svg_panel_head(plot, x).svg + drawing;
 }
 
 }  // namespace

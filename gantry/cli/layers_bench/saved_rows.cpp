@@ -57,11 +57,15 @@ std::vector<Row> all_rows() {
           {"saved_bytes_llama_bf16", llama_bf16, floor, 0, "transformers-sdpa"}};
 }
 
-double kept(const Setting& setting, const LayerMemory& memory) {
-  const spec::ModelConfig config = layer_config(setting.family, 1, setting.dropout);
-  const auto type = setting.bf16 ? at::kBFloat16 : at::kFloat;
-  const auto bytes = models::saved_layer_bytes(config, memory, kBatch, setting.length, type);
-  return static_cast<double>(bytes) / static_cast<double>(kBatch * setting.length * config.hidden_size);
+models::SavedLayerBytes counter_of(const Setting& setting) {
+  return {layer_config(setting.family, 1, setting.dropout), kBatch, setting.length,
+          setting.bf16 ? at::kBFloat16 : at::kFloat};
+}
+
+// In units of B S H.
+double kept(models::SavedLayerBytes& counter, const Setting& setting, const LayerMemory& memory) {
+  const std::int64_t unit = kBatch * setting.length * layer_config(setting.family, 1, setting.dropout).hidden_size;
+  return static_cast<double>(counter.of(memory)) / static_cast<double>(unit);
 }
 
 class SavedRows {
@@ -77,7 +81,8 @@ class SavedRows {
 
  private:
   void print(const Row& row) {
-    const double c = kept(row.setting, row.memory);
+    models::SavedLayerBytes counter = counter_of(row.setting);
+    const double c = kept(counter, row.setting, row.memory);
     if (row.bar > 0) bench_.out.row({row.name, c, "BSH", "bar", row.bar, c / row.bar, 1});
     const std::string name = "PyTorch " + row.baseline;
     const base::Json& arms = arms_of(row.setting);
@@ -124,8 +129,9 @@ class SavedRows {
       table.json.push_back({{"layer", setting.text()}, {"who", who}, {"how", how}, {"c", c}});
     };
     for (const auto& [setting, arms] : asked_) {
+      models::SavedLayerBytes counter = counter_of(setting);
       for (const char* arm : {"store", "in-place", "recompute", "rerun-mlp", "rerun-attention", "rerun", "int8"}) {
-        add(setting, "Gantry", arm, kept(setting, arm_memory(arm)));
+        add(setting, "Gantry", arm, kept(counter, setting, arm_memory(arm)));
       }
       for (const auto& [arm, c] : arms.items()) add(setting, "PyTorch", arm, c.get<double>());
     }

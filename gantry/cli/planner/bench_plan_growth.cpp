@@ -7,7 +7,7 @@
 
 #include "gantry/base/file.h"
 #include "gantry/cli/planner/bench_plan_ladder.h"
-#include "gantry/cli/report/svg_plot.h"
+#include "gantry/cli/report/panel.h"
 
 namespace gantry::cli::planner {
 namespace {
@@ -51,16 +51,9 @@ std::string panel(const report::Plot& plot, int column) {
   const int x = column * kPanelWidth;
   std::string drawing = report::svg_line_plot(plot, {kPanelWidth, kPanelHeight});
   drawing.insert(4, fmt::format(R"( x="{}" y="{}" width="{}" height="{}")", x, kTop, kPanelWidth, kPanelHeight));
-  std::string text = fmt::format(R"(<text class="head" x="{}" y="22">{}</text>)", x + 6, plot.title);
-  double at = x + 6;
-  for (const report::Series& curve : plot.series) {
-    if (curve.name.empty()) continue;
-    text += fmt::format(R"(<path class="line {0}" d="M{1} 38h18"/><text x="{2}" y="42">{3}</text>)",
-                        report::style_classes(curve.style.run), at, at + 23, curve.name);
-    at += 30 + 7.5 * static_cast<double>(curve.name.size());
-  }
-  if (!plot.note.empty()) text += fmt::format(R"(<text class="tick" x="{}" y="42">{}</text>)", at, plot.note);
-  return text + drawing;
+  report::PanelHead head = report::svg_panel_head(plot, x);
+  if (!plot.note.empty()) head.svg += fmt::format(R"(<text class="tick" x="{}" y="42">{}</text>)", head.end, plot.note);
+  return head.svg + drawing;
 }
 
 }  // namespace

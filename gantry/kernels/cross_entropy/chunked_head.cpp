@@ -38,19 +38,7 @@ void composed_losses(const HeadProblem& problem, const at::Tensor& logits, const
 void chunk_losses(const HeadProblem& problem, const at::Tensor& logits, const at::Tensor& labels,
                   const at::Tensor& losses, double scale) {
   if (!has_raw_kernel(logits)) return composed_losses(problem, logits, labels, losses, scale);
-  dispatch_raw(logits.scalar_type(), [&]<class Raw>() {
-    const auto kernel = GANTRY_ISA_SELECT(cross_entropy<Raw>);
-    at::parallel_for(0, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
-      kernel({.logits = raw<Raw>(logits),
-              .labels = raw_const<std::int64_t>(labels),
-              .losses = raw<float>(losses),
-              .vocab = logits.size(1),
-              .scale = static_cast<float>(scale),
-              .label_smoothing = static_cast<float>(problem.label_smoothing),
-              .z_loss = static_cast<float>(problem.z_loss)},
-             begin, end);
-    });
-  });
+  softmax_losses(logits, labels, losses, scale, problem.label_smoothing, problem.z_loss);
 }
 
 // slot (+)= a b for a slot of a wider type: without a product of the slot's whole size.
@@ -164,6 +152,23 @@ class Loop {
 };
 
 }  // namespace
+
+void softmax_losses(const at::Tensor& logits, const at::Tensor& labels, const at::Tensor& losses, double scale,
+                    double label_smoothing, double z_loss) {
+  dispatch_raw(logits.scalar_type(), [&]<class Raw>() {
+    const auto kernel = GANTRY_ISA_SELECT(cross_entropy<Raw>);
+    at::parallel_for(0, logits.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
+      kernel({.logits = raw<Raw>(logits),
+              .labels = raw_const<std::int64_t>(labels),
+              .losses = raw<float>(losses),
+              .vocab = logits.size(1),
+              .scale = static_cast<float>(scale),
+              .label_smoothing = static_cast<float>(label_smoothing),
+              .z_loss = static_cast<float>(z_loss)},
+             begin, end);
+    });
+  });
+}
 
 HeadResult run_head(const HeadProblem& problem, HeadNeeds needs) { return Loop(problem, needs).run(); }
 

@@ -32,6 +32,11 @@ struct HeadResult {
   bool in_slot = false;  ///< a slot of the active GradientSinks took the gradient of the weight or of the bias
 };
 
+/// Losses of logits [rows, vocab] in fp32 or bf16 on the CPU, and their gradients times `scale` over the logits unless
+/// it is 0 (cross_entropy_raw.h).
+void softmax_losses(const at::Tensor& logits, const at::Tensor& labels, const at::Tensor& losses, double scale,
+                    double label_smoothing = 0, double z_loss = 0);
+
 HeadResult run_head(const HeadProblem& problem, HeadNeeds needs);
 
 }  // namespace gantry::kernels
