@@ -4,6 +4,7 @@ option(GANTRY_WITH_CUDA "Build CUDA kernels" OFF)
 option(GANTRY_BUILD_TESTS "Build the tests" ON)
 option(GANTRY_BUILD_BENCH "Build the benchmarks" OFF)
 option(GANTRY_BUILD_PYTHON "Build the Python extension" OFF)
+option(GANTRY_UNITY "Compile several files of a target as one: a faster clean build" ON)
 option(GANTRY_BUILD_FUZZERS "Build libFuzzer targets (needs clang)" OFF)
 set(GANTRY_SANITIZE "" CACHE STRING "Sanitisers for every target, e.g. address,undefined or thread")
 

@@ -11,13 +11,14 @@ namespace gantry::python {
 namespace {
 
 using namespace kernels;
-using internal::FlashGradients;
-using internal::FlashInputs;
-using internal::FlashResult;
+using kernels::internal::FlashGradients;
+using kernels::internal::FlashInputs;
+using kernels::internal::FlashResult;
 
 at::Tensor last_contiguous(const at::Tensor& x) { return x.stride(3) == 1 ? x : x.contiguous(); }
 
-void check_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const AttentionOptions& options) {
+void check_attention_inputs(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                            const AttentionOptions& options) {
   GANTRY_CHECK(q.dim() == 4 && k.dim() == 4 && k.sizes() == v.sizes() && q.size(0) == k.size(0) &&
                    q.size(3) == k.size(3) && q.numel() > 0 && k.numel() > 0 && q.size(2) % k.size(2) == 0,
                "attention: expected [B, T, heads, D] and twice [B, S, kv_heads, D], not empty, got {}, {}, {}",
@@ -46,11 +47,11 @@ AttentionOptions options_of(const at::Tensor& q, const at::Tensor& k, const at::
   options.mask = value_or_undefined(extras.mask);
   if (extras.key_mask.has_value()) options.key_mask = extras.key_mask->contiguous();
   options.dropout = rule_of(extras.seed, extras.p);
-  check_inputs(q, k, v, options);
+  check_attention_inputs(q, k, v, options);
   options.heads = q.size(2);
   options.kv_heads = k.size(2);
   options.head_dim = q.size(3);
-  internal::check_options(options, q.size(0), q.size(1), k.size(1));
+  kernels::internal::check_options(options, q.size(0), q.size(1), k.size(1));
   return options;
 }
 
@@ -64,7 +65,8 @@ std::tuple<at::Tensor, at::Tensor> attention_op(const at::Tensor& q, const at::T
   const AttentionOptions options = options_of(q, k, v, {mask, key_mask, seed, p, scale, causal});
   const FlashInputs in{last_contiguous(q), last_contiguous(k), last_contiguous(v), k.size(1)};
   const bool stored = keep == "probabilities";
-  const FlashResult result = stored ? internal::run_stored(in, options) : internal::run_flash(in, options);
+  const FlashResult result =
+      stored ? kernels::internal::run_stored(in, options) : kernels::internal::run_flash(in, options);
   return {result.out, result.kept};
 }
 
@@ -91,9 +93,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> attention_backward_op
     to.dscores = at::zeros({q.size(0), q.size(2), q.size(1), k.size(1)}, q.options().dtype(at::kFloat));
   const FlashResult result{last_contiguous(out), kept};
   if (stored) {
-    internal::run_stored_backward(in, result, last_contiguous(dout), options, to);
+    kernels::internal::run_stored_backward(in, result, last_contiguous(dout), options, to);
   } else {
-    internal::run_flash_backward(in, result, last_contiguous(dout), options, to);
+    kernels::internal::run_flash_backward(in, result, last_contiguous(dout), options, to);
   }
   at::Tensor dmask = absent(q);
   if (mask_gradient) dmask = at::sum_to(to.dscores, mask->sizes()).to(mask->scalar_type()).contiguous();

@@ -15,16 +15,16 @@ namespace gantry::python {
 namespace {
 
 using namespace kernels;
-using internal::NormForward;
-using internal::NormGradients;
-using internal::NormParameters;
+using kernels::internal::NormForward;
+using kernels::internal::NormGradients;
+using kernels::internal::NormParameters;
 
 NormKind norm_kind(std::string_view kind) {
   GANTRY_CHECK(kind == "layer" || kind == "rms", "norm: kind is '{}', expected layer or rms", kind);
   return kind == "layer" ? NormKind::kLayer : NormKind::kRms;
 }
 
-void check_inputs(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+void check_norm_inputs(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   GANTRY_CHECK(x.dim() >= 1 && x.size(-1) > 0 && x.is_floating_point(),
                "norm: input is {} {}, expected a floating-point type and a last axis", c10::toString(x.scalar_type()),
                c10::str(x.sizes()));
@@ -70,7 +70,7 @@ struct Prepared {
 
 Prepared prepare(const at::Tensor& x, at::ScalarType type, const at::Tensor& weight, const at::Tensor& bias) {
   const NormParameters parameters =
-      internal::norm_parameters(at::empty({0}, x.options().dtype(type)), x.size(-1), weight, bias);
+      kernels::internal::norm_parameters(at::empty({0}, x.options().dtype(type)), x.size(-1), weight, bias);
   return {parameters, tail_columns(parameters, x.size(-1))};
 }
 
@@ -84,14 +84,14 @@ std::tuple<at::Tensor, at::Tensor> norm_op(const at::Tensor& x, const OptionalTe
                                            at::ScalarType dtype) {
   const BelowAutograd below;
   const at::Tensor weight = value_or_undefined(given_weight), bias = value_or_undefined(given_bias);
-  check_inputs(x, weight, bias);
+  check_norm_inputs(x, weight, bias);
   const DropoutAddNormOptions options{.norm = norm_kind(kind), .eps = eps};
   const Prepared prepared = prepare(x, dtype, weight, bias);
-  const NormForward result = internal::norm_forward(x.contiguous(), {}, prepared.parameters, options, true);
+  const NormForward result = kernels::internal::norm_forward(x.contiguous(), {}, prepared.parameters, options, true);
   return {result.y.to(dtype), kept_rstd(result, prepared, dtype)};
 }
 
-NormGradients run_backward(internal::NormSaved saved, const at::Tensor& rstd, const at::Tensor& weight,
+NormGradients run_backward(kernels::internal::NormSaved saved, const at::Tensor& rstd, const at::Tensor& weight,
                            const at::Tensor& bias, const DropoutAddNormOptions& options) {
   const auto type = saved.y.scalar_type();
   GANTRY_CHECK(
@@ -99,7 +99,7 @@ NormGradients run_backward(internal::NormSaved saved, const at::Tensor& rstd, co
           (!saved.dsum.defined() || (saved.dsum.sizes() == saved.y.sizes() && saved.dsum.scalar_type() == type)),
       "norm: gradient {} {} does not fit output {} {}", c10::toString(saved.dy.scalar_type()),
       c10::str(saved.dy.sizes()), c10::toString(type), c10::str(saved.y.sizes()));
-  GANTRY_CHECK(rstd.is_contiguous() && rstd.scalar_type() == internal::wide_type(saved.y) &&
+  GANTRY_CHECK(rstd.is_contiguous() && rstd.scalar_type() == kernels::internal::wide_type(saved.y) &&
                    rstd.numel() == saved.y.numel() / saved.y.size(-1),
                "norm: rstd {} {} does not fit output {} {}", c10::toString(rstd.scalar_type()), c10::str(rstd.sizes()),
                c10::toString(type), c10::str(saved.y.sizes()));
@@ -112,7 +112,7 @@ NormGradients run_backward(internal::NormSaved saved, const at::Tensor& rstd, co
     (prepared.parameters.keep_normal ? saved.normal : saved.side) = tail;
     if (prepared.parameters.keep_normal) saved.normal = tail.view(saved.y.sizes());
   }
-  return internal::norm_backward(saved, prepared.parameters, options);
+  return kernels::internal::norm_backward(saved, prepared.parameters, options);
 }
 
 at::Tensor parameter_gradient(const at::Tensor& parameter, const at::Tensor& gradient, const at::Tensor& like) {
@@ -128,7 +128,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> norm_backward_op(const at::Tensor
                                                                 std::string_view kind) {
   const BelowAutograd below;
   const at::Tensor weight = value_or_undefined(given_weight), bias = value_or_undefined(given_bias);
-  check_inputs(y, weight, bias);
+  check_norm_inputs(y, weight, bias);
   const NormGradients result =
       run_backward({.dy = dy.contiguous(), .dsum = {}, .y = y, .rstd = {}, .side = {}, .normal = {}}, rstd, weight,
                    bias, {.norm = norm_kind(kind)});
@@ -142,7 +142,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> dropout_add_norm_op(const at::Ten
                                                                    std::string_view kind, bool return_sum) {
   const BelowAutograd below;
   const at::Tensor weight = value_or_undefined(given_weight), bias = value_or_undefined(given_bias);
-  check_inputs(x, weight, bias);
+  check_norm_inputs(x, weight, bias);
   GANTRY_CHECK(x.sizes() == residual.sizes() && x.scalar_type() == residual.scalar_type(),
                "dropout_add_norm: input {} {} and residual {} {} differ", c10::toString(x.scalar_type()),
                c10::str(x.sizes()), c10::toString(residual.scalar_type()), c10::str(residual.sizes()));
@@ -151,7 +151,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> dropout_add_norm_op(const at::Ten
       .norm = norm_kind(kind), .eps = eps, .dropout = rule_of(seed, p), .return_sum = return_sum};
   const Prepared prepared = prepare(x, type, weight, bias);
   const NormForward result =
-      internal::norm_forward(x.contiguous(), residual.contiguous(), prepared.parameters, options, true);
+      kernels::internal::norm_forward(x.contiguous(), residual.contiguous(), prepared.parameters, options, true);
   return {result.y, or_absent(result.sum, x), kept_rstd(result, prepared, type)};
 }
 
@@ -161,7 +161,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> dropout_add_norm_back
     std::string_view kind) {
   const BelowAutograd below;
   const at::Tensor weight = value_or_undefined(given_weight), bias = value_or_undefined(given_bias);
-  check_inputs(y, weight, bias);
+  check_norm_inputs(y, weight, bias);
   const at::Tensor gradient = dy.has_value() ? dy->contiguous() : at::zeros_like(y);
   const NormGradients result = run_backward({.dy = gradient,
                                              .dsum = dsum.has_value() ? dsum->contiguous() : at::Tensor(),

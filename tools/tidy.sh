@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v clang-tidy >/dev/null || { echo "tidy: clang-tidy is missing; run make setup-dev" >&2; exit 1; }
 build=build/lint
-cmake -S . -B $build -G Ninja -DGANTRY_WITH_TORCH=OFF -DGANTRY_BUILD_TESTS=OFF >/dev/null
+cmake -S . -B $build -G Ninja -DGANTRY_WITH_TORCH=OFF -DGANTRY_BUILD_TESTS=OFF -DGANTRY_UNITY=OFF >/dev/null
 mapfile -t files < <(sed -n 's/^ *"file": "\(.*\)",\{0,1\}$/\1/p' $build/compile_commands.json | grep "^$PWD/gantry/" | sort -u)
 if [ "${1:-}" = --changed ]; then
   base=$(git merge-base HEAD origin/main 2>/dev/null || git rev-parse HEAD)

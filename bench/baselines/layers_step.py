@@ -17,6 +17,7 @@ import time
 import server
 
 NEAR = 1.03  # a batch that the measured line puts further than this above the budget needs no trial
+FINENESS = 32  # batches that differ by one part in this many are not told apart
 
 
 def resident_bytes():
@@ -25,22 +26,24 @@ def resident_bytes():
 
 
 def largest_batch(growth, budget):
-    """The largest batch whose growth(batch) fits: from a line through what was measured, checked by measuring."""
-    if growth(2) > budget:
-        return 1 if growth(1) <= budget else 0
-    below, fits = (1, growth(1)), (2, growth(2))
+    """The largest batch whose growth(batch) fits, to FINENESS: from a line through what was measured, checked by
+    measuring. Peaks vary, so the line starts at batch 1, and a trial cuts at least an eighth off what is open."""
+    fits, first = (2, growth(2)), growth(1)
+    if fits[1] > budget:
+        return 1 if first <= budget else 0
     too_large = None
-    while too_large is None or too_large - fits[0] > 1:
-        slope = max(1, (fits[1] - below[1]) / (fits[0] - below[0]))
+    while too_large is None or too_large - fits[0] > max(1, fits[0] // FINENESS):
+        slope = max(1, (fits[1] - first) / (fits[0] - 1))
         if fits[0] > 2 and fits[1] + slope > NEAR * budget:
             return fits[0]
-        trial = max(fits[0] + 1, fits[0] + int((budget - fits[1]) / slope))
-        trial = min(trial, 4 * fits[0], too_large - 1 if too_large else trial)
+        margin = max(1, ((too_large - fits[0]) if too_large else fits[0]) // 8)
+        most = too_large - margin if too_large else 4 * fits[0]
+        trial = min(max(fits[0] + int((budget - fits[1]) / slope), fits[0] + margin), most)
         grown = growth(trial)
         if grown > budget:
             too_large = trial
         else:
-            below, fits = fits, (trial, grown)
+            fits = (trial, grown)
     return fits[0]
 
 

@@ -1,7 +1,7 @@
 #pragma once
-// A measurement server as a child process: it warms up once, prints {"ready": true}, and answers each line "run" with one
-// JSON line of results. The baselines (bench/baselines/server.py) and Gantry's own measurements speak the same protocol, so
-// that the benchmark can take them in turns and each has a process, and a memory peak, of its own.
+// A measurement server as a child process: it warms up once, prints {"ready": true}, and answers each line "run" with
+// one JSON line of results. The baselines (bench/baselines/server.py) and Gantry's own measurements speak the same
+// protocol, so that the benchmark can take them in turns and each has a process, and a memory peak, of its own.
 #include <functional>
 #include <optional>
 #include <string>

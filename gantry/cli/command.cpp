@@ -1,7 +1,6 @@
 #include "gantry/cli/command.h"
 
 #include <CLI/CLI.hpp>
-
 #include <algorithm>
 #include <cstdio>
 #include <new>
@@ -63,8 +62,8 @@ void Command::operator()(const char* name, bool& value, const char* help) {
   parser_->app->add_flag(flag, value, help)->group(group_);
 }
 
-#define GANTRY_CLI_OPTION(type)                                                                    \
-  void Command::operator()(const char* name, type& value, const char* help) {                      \
+#define GANTRY_CLI_OPTION(type)                                                                     \
+  void Command::operator()(const char* name, type& value, const char* help) {                       \
     parser_->app->add_option(option_name(name), value, help)->group(group_)->capture_default_str(); \
   }
 GANTRY_CLI_OPTION(std::int64_t)

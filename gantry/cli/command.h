@@ -41,7 +41,9 @@ class Command {
   }
 
   /// A single flag or option outside any struct.
-  void flag(const std::string& name, bool& value, const std::string& help) { (*this)(name.c_str(), value, help.c_str()); }
+  void flag(const std::string& name, bool& value, const std::string& help) {
+    (*this)(name.c_str(), value, help.c_str());
+  }
 
   // The visitor of visit_fields.
   void group(const char* title);
@@ -57,7 +59,8 @@ class Command {
   /// What the verb does; its return value is the exit code.
   void on_run(std::function<int()> run);
 
-  /// Parses and runs. Exit codes: 0 done, 1 failed while running, 2 wrong usage or bad input, 3 infeasible, 130 interrupted.
+  /// Parses and runs. Exit codes: 0 done, 1 failed while running, 2 wrong usage or bad input, 3 infeasible, 130
+  /// interrupted.
   int run(int argc, const char* const* argv);
 
  private:

@@ -46,8 +46,7 @@ void add_convert(Command& program) {
     }
     models::save_model(*model, tokenizer.get(), state->out,
                        static_cast<std::uint64_t>(state->options.max_shard_mib) << 20);
-    std::printf("%s: %s weights%s\n", state->out.c_str(), state->options.dtype.c_str(),
-                tokenizer ? ", tokeniser" : "");
+    std::printf("%s: %s weights%s\n", state->out.c_str(), state->options.dtype.c_str(), tokenizer ? ", tokeniser" : "");
     return 0;
   });
 }

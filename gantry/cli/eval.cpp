@@ -34,7 +34,7 @@ struct EvalOptions {
   }
 };
 
-int run(const std::string& path, const EvalOptions& options) {
+int run_eval(const std::string& path, const EvalOptions& options) {
   GANTRY_CHECK(!options.text.empty(), "nothing to evaluate on; name a text file with --text");
   models::LoadOptions load;
   if (options.dtype) load.dtype = tensor::parse_dtype(*options.dtype);
@@ -50,13 +50,12 @@ int run(const std::string& path, const EvalOptions& options) {
   if (options.max_windows > 0) windows = std::min(windows, options.max_windows);
   const base::Timer timer;
   base::Progress progress("perplexity", static_cast<std::uint64_t>(windows), "windows");
-  const auto result = models::perplexity(*model, ids,
-                                         {.window = options.window, .max_windows = options.max_windows,
-                                          .batch = options.batch},
-                                         [&](std::int64_t done) {
-                                           progress.update(static_cast<std::uint64_t>(done));
-                                           return !base::interrupted();
-                                         });
+  const auto result = models::perplexity(
+      *model, ids, {.window = options.window, .max_windows = options.max_windows, .batch = options.batch},
+      [&](std::int64_t done) {
+        progress.update(static_cast<std::uint64_t>(done));
+        return !base::interrupted();
+      });
   progress.finish();
   if (options.json) {
     base::OrderedJson json;
@@ -69,9 +68,9 @@ int run(const std::string& path, const EvalOptions& options) {
     json["window_nll"] = result.window_nll;
     std::printf("%s\n", json.dump().c_str());
   } else {
-    std::printf("perplexity %.4f over %ld tokens in %zu windows of %ld (%s, %.1f s)\n", result.perplexity, result.tokens,
-                result.window_nll.size(), options.window, std::string(tensor::dtype_label(model->dtype())).c_str(),
-                timer.seconds());
+    std::printf("perplexity %.4f over %ld tokens in %zu windows of %ld (%s, %.1f s)\n", result.perplexity,
+                result.tokens, result.window_nll.size(), options.window,
+                std::string(tensor::dtype_label(model->dtype())).c_str(), timer.seconds());
   }
   if (base::interrupted()) throw base::Interrupted("interrupted; the figure covers the windows done so far");
   return 0;
@@ -88,7 +87,7 @@ void add_eval(Command& program) {
   auto state = std::make_shared<State>();
   verb.positional("MODEL", state->model, "model folder or .gguf file");
   verb.options(state->options);
-  verb.on_run([state] { return run(state->model, state->options); });
+  verb.on_run([state] { return run_eval(state->model, state->options); });
 }
 
 }  // namespace gantry::cli

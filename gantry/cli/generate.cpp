@@ -1,11 +1,12 @@
 // gantry generate MODEL --prompt TEXT: one answer on the terminal, streaming.
+#include "gantry/models/generate.h"
+
 #include <unistd.h>
 
 #include <cstdio>
 
 #include "gantry/base/timer.h"
 #include "gantry/cli/verbs.h"
-#include "gantry/models/generate.h"
 #include "gantry/models/load.h"
 #include "gantry/tensor/dtype.h"
 #include "gantry/text/chat_template.h"
@@ -58,12 +59,11 @@ void print_json(const std::vector<std::int32_t>& prompt, const models::Generatio
   json["load_s"] = load_s;
   json["prefill_s"] = result.prefill_s;
   json["decode_s"] = result.decode_s;
-  json["tokens_per_s"] =
-      result.decode_s > 0 ? static_cast<double>(result.ids.size() - 1) / result.decode_s : 0.0;
+  json["tokens_per_s"] = result.decode_s > 0 ? static_cast<double>(result.ids.size() - 1) / result.decode_s : 0.0;
   std::printf("%s\n", json.dump(-1, ' ', false, base::Json::error_handler_t::replace).c_str());
 }
 
-int run(const std::string& path, const GenerateVerbOptions& options) {
+int run_generate(const std::string& path, const GenerateVerbOptions& options) {
   models::validate(options.generate.sampling);
   const base::Timer timer;
   models::LoadOptions load{.resident = true};
@@ -108,7 +108,7 @@ void add_generate(Command& program) {
   auto state = std::make_shared<State>();
   verb.positional("MODEL", state->model, "model folder or .gguf file");
   verb.options(state->options);
-  verb.on_run([state] { return run(state->model, state->options); });
+  verb.on_run([state] { return run_generate(state->model, state->options); });
 }
 
 }  // namespace gantry::cli

@@ -61,7 +61,7 @@ base::OrderedJson describe(const spec::ModelConfig& c, bool tensors) {
   return json;
 }
 
-void print_text(const std::string& path, const spec::ModelConfig& c, bool tensors) {
+void print_model(const std::string& path, const spec::ModelConfig& c, bool tensors) {
   std::printf("%s\n", path.c_str());
   std::printf("  family       %s (%s)%s\n", std::string(spec::family_name(c.family)).c_str(), c.model_type.c_str(),
               c.tied_embeddings ? ", embedding and head tied" : "");
@@ -108,7 +108,7 @@ void add_info(Command& program) {
     if (state->options.json) {
       std::printf("%s\n", describe(config, state->options.tensors).dump().c_str());
     } else {
-      print_text(state->model, config, state->options.tensors);
+      print_model(state->model, config, state->options.tensors);
     }
     return 0;
   });

@@ -114,7 +114,7 @@ void print_link(const char* name, const cost::Link& link) {
               100 * link.residual);
 }
 
-void print_text(const measure::ProfileReport& report, const std::string& path) {
+void print_profile(const measure::ProfileReport& report, const std::string& path) {
   const cost::Profile& profile = report.profile;
   std::printf("%s, measured in %.0f s -> %s\n%s\n\n", profile.device.c_str(), report.seconds, path.c_str(),
               profile.source.c_str());
@@ -167,7 +167,7 @@ measure::ProfileReport run_launched(const spec::ModelConfig& model, const Profil
   return measure::run_profile(model, options.model, measure, &meeting);
 }
 
-int run(const ProfileVerbOptions& options, const measure::ProfileOptions& measure) {
+int profile_devices(const ProfileVerbOptions& options, const measure::ProfileOptions& measure) {
   GANTRY_CHECK(options.ranks >= 1 && options.ranks <= 64, "--ranks must be from 1 to 64, found {}", options.ranks);
   const spec::ModelConfig model = find_model(options.model);
   measure::check_options(model, measure);
@@ -184,7 +184,7 @@ int run(const ProfileVerbOptions& options, const measure::ProfileOptions& measur
   if (options.json) {
     std::printf("%s\n", report_json(report, path.string()).dump().c_str());
   } else {
-    print_text(report, path.string());
+    print_profile(report, path.string());
   }
   return 0;
 }
@@ -200,7 +200,7 @@ void add_profile(Command& program) {
   auto state = std::make_shared<State>();
   verb.options(state->options);
   verb.options(state->measure);
-  verb.on_run([state] { return run(state->options, state->measure); });
+  verb.on_run([state] { return profile_devices(state->options, state->measure); });
 }
 
 }  // namespace gantry::cli

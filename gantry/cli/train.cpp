@@ -40,8 +40,8 @@ void add_train(Command& program) {
                   base::format_bytes(result.peak_memory_bytes).c_str(), state->options.out.c_str());
     }
     if (result.interrupted) {
-      throw base::Interrupted(fmt::format("interrupted after step {}; the same command with --resume goes on from there",
-                                          result.steps));
+      throw base::Interrupted(
+          fmt::format("interrupted after step {}; the same command with --resume goes on from there", result.steps));
     }
     return 0;
   });

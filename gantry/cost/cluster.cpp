@@ -14,7 +14,7 @@
 namespace gantry::cost {
 namespace {
 
-constexpr int kSchema = 1;
+constexpr int kClusterSchema = 1;
 constexpr std::int64_t kMostNodes = 65536;
 constexpr std::int64_t kMostDevicesPerNode = 64;
 constexpr std::int64_t kGib = std::int64_t{1} << 30;
@@ -129,7 +129,7 @@ Cluster cluster_from_json(const base::Json& json, std::string_view source) {
   const FieldReader file(json, source, "",
                          {"schema", "name", "profile", "nodes", "devices_per_node", "device_memory_bytes",
                           "host_memory_bytes", "devices_per_host_link"});
-  check_schema(json, kSchema, source);
+  check_schema(json, kClusterSchema, source);
   Cluster cluster;
   cluster.name = file.text("name", 4096);
   check_name(cluster.name, file.place());
@@ -147,7 +147,7 @@ Cluster cluster_from_json(const base::Json& json, std::string_view source) {
 }
 
 base::OrderedJson cluster_to_json(const Cluster& cluster) {
-  base::OrderedJson json{{"schema", kSchema},
+  base::OrderedJson json{{"schema", kClusterSchema},
                          {"name", cluster.name},
                          {"profile", cluster.profile},
                          {"nodes", cluster.nodes},

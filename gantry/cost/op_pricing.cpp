@@ -16,7 +16,7 @@ constexpr double kClampedBackwardShare = 2;
 constexpr double kSmallForwardS = 50e-6;
 constexpr double kSmallBackwardS = 100e-6;
 
-constexpr double kOptimizerBytes = 28;
+constexpr double kOptimizerTraffic = 28;
 
 OperatorLine estimate(const DeviceRooflines& rooflines, const OperatorUse& use) {
   const OperatorRoofline roofline = rooflines.at(use.op);
@@ -137,7 +137,7 @@ OperatorLine OperatorPricer::accumulate(double elements) const {
 }
 
 double OperatorPricer::optimizer_s(double elements) const {
-  return elements * kOptimizerBytes / rooflines_->stream_bytes_per_s();
+  return elements * kOptimizerTraffic / rooflines_->stream_bytes_per_s();
 }
 
 }  // namespace gantry::cost

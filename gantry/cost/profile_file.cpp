@@ -13,7 +13,7 @@
 namespace gantry::cost {
 namespace {
 
-constexpr int kSchema = 1;
+constexpr int kProfileSchema = 1;
 constexpr std::size_t kMostOperators = 200'000;
 constexpr std::size_t kMostShapes = 4096;
 constexpr std::size_t kLongestText = 4096;
@@ -234,7 +234,7 @@ Profile profile_from_json(const base::Json& json, std::string_view source) {
       json, source, "",
       {"schema", "name", "device", "source", "device_memory_bytes", "memory_bytes_per_s", "matrix_flops_per_s",
        "host_update_elements_per_s", "copies", "p2p", "collectives", "interference", "operators"});
-  check_schema(json, kSchema, source);
+  check_schema(json, kProfileSchema, source);
   Profile profile;
   profile.name = file.text("name", kLongestText);
   check_name(profile.name, file.place());
@@ -251,7 +251,7 @@ Profile profile_from_json(const base::Json& json, std::string_view source) {
 }
 
 base::OrderedJson profile_to_json(const Profile& profile) {
-  base::OrderedJson json{{"schema", kSchema},
+  base::OrderedJson json{{"schema", kProfileSchema},
                          {"name", profile.name},
                          {"device", profile.device},
                          {"source", profile.source},

@@ -16,18 +16,18 @@ using base::fail_input;
 
 constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr std::uint64_t kMaxHeaderBytes = std::uint64_t{1} << 20;
-constexpr std::size_t kMaxDimensions = 64;
+constexpr std::size_t kMaxNpyDimensions = 64;
 
-struct Row {
+struct DescrRow {
   DType dtype;
   std::string_view code;  // kind and size, without the byte order
 };
 
-constexpr std::array kRows{
-    Row{DType::kBool, "b1"}, Row{DType::kU8, "u1"},  Row{DType::kI8, "i1"},  Row{DType::kU16, "u2"},
-    Row{DType::kI16, "i2"},  Row{DType::kF16, "f2"}, Row{DType::kU32, "u4"}, Row{DType::kI32, "i4"},
-    Row{DType::kF32, "f4"},  Row{DType::kU64, "u8"}, Row{DType::kI64, "i8"}, Row{DType::kF64, "f8"},
-    Row{DType::kC64, "c8"},
+constexpr std::array kDescrRows{
+    DescrRow{DType::kBool, "b1"}, DescrRow{DType::kU8, "u1"},  DescrRow{DType::kI8, "i1"},  DescrRow{DType::kU16, "u2"},
+    DescrRow{DType::kI16, "i2"},  DescrRow{DType::kF16, "f2"}, DescrRow{DType::kU32, "u4"}, DescrRow{DType::kI32, "i4"},
+    DescrRow{DType::kF32, "f4"},  DescrRow{DType::kU64, "u8"}, DescrRow{DType::kI64, "i8"}, DescrRow{DType::kF64, "f8"},
+    DescrRow{DType::kC64, "c8"},
 };
 
 struct Header {
@@ -121,7 +121,8 @@ class HeaderParser {
       const auto [end, error] = std::from_chars(text_.data() + at_, text_.data() + text_.size(), size);
       GANTRY_CHECK(error == std::errc() && size >= 0, "{}: .npy header: shape must hold sizes from 0 to 2^63 - 1",
                    source_);
-      GANTRY_CHECK(result.size() < kMaxDimensions, "{}: .npy header: more than {} dimensions", source_, kMaxDimensions);
+      GANTRY_CHECK(result.size() < kMaxNpyDimensions, "{}: .npy header: more than {} dimensions", source_,
+                   kMaxNpyDimensions);
       result.push_back(size);
       at_ = static_cast<std::size_t>(end - text_.data());
       accept('L');  // Python 2 wrote long integers so
@@ -140,7 +141,7 @@ DType parse_descr(const std::string& descr, const std::string& source) {
   GANTRY_CHECK(descr.size() >= 2, "{}: element type '{}' is not supported", source, descr);
   GANTRY_CHECK(descr[1] != 'O', "{}: arrays of Python objects are not supported; save numbers instead", source);
   if (std::string_view("<>|=").find(descr[0]) != std::string_view::npos) {
-    for (const Row& row : kRows) {
+    for (const DescrRow& row : kDescrRows) {
       if (descr.substr(1) == row.code) return row.dtype;
     }
   }
@@ -148,8 +149,8 @@ DType parse_descr(const std::string& descr, const std::string& source) {
 }
 
 /// Splits an image into header text and data.
-std::pair<std::string_view, std::span<const std::byte>> split(std::span<const std::byte> image,
-                                                              const std::string& source) {
+std::pair<std::string_view, std::span<const std::byte>> split_image(std::span<const std::byte> image,
+                                                                    const std::string& source) {
   const std::string_view text(reinterpret_cast<const char*>(image.data()), image.size());
   GANTRY_CHECK(text.size() >= 10 && text.starts_with(kMagic), "{}: not a .npy file, or truncated", source);
   const auto major = static_cast<unsigned char>(text[6]);
@@ -176,11 +177,11 @@ void swap_bytes(std::vector<std::byte>& data, std::size_t width) {
 std::vector<std::byte> to_row_major(std::span<const std::byte> from, const std::vector<std::int64_t>& shape,
                                     std::size_t width) {
   std::vector<std::byte> to(from.size());
-  std::array<std::size_t, kMaxDimensions> strides{width};
+  std::array<std::size_t, kMaxNpyDimensions> strides{width};
   for (std::size_t axis = 1; axis < shape.size(); ++axis) {
     strides[axis] = strides[axis - 1] * static_cast<std::size_t>(shape[axis - 1]);
   }
-  std::array<std::int64_t, kMaxDimensions> index{};
+  std::array<std::int64_t, kMaxNpyDimensions> index{};
   std::size_t position = 0;
   for (std::size_t at = 0; at < to.size(); at += width) {
     std::memcpy(to.data() + at, from.data() + position, width);
@@ -197,7 +198,7 @@ std::vector<std::byte> to_row_major(std::span<const std::byte> from, const std::
 }  // namespace
 
 NpyArray parse_npy(std::span<const std::byte> image, const std::string& source) {
-  const auto [text, data] = split(image, source);
+  const auto [text, data] = split_image(image, source);
   Header header = HeaderParser(text, source).parse();
   NpyArray array;
   array.dtype = parse_descr(header.descr, source);
@@ -227,12 +228,12 @@ NpyArray read_npy(const std::filesystem::path& path) {
 }
 
 std::string internal::make_npy_header(const NpyToWrite& array, const std::string& source) {
-  const auto row =
-      std::find_if(kRows.begin(), kRows.end(), [&](const Row& candidate) { return candidate.dtype == array.dtype; });
-  GANTRY_CHECK(row != kRows.end(), "{}: NumPy has no type for {}; convert to F32 first", source,
+  const auto row = std::find_if(kDescrRows.begin(), kDescrRows.end(),
+                                [&](const DescrRow& candidate) { return candidate.dtype == array.dtype; });
+  GANTRY_CHECK(row != kDescrRows.end(), "{}: NumPy has no type for {}; convert to F32 first", source,
                dtype_name(array.dtype));
   const auto bytes = checked_bytes(array.shape, array.dtype);
-  GANTRY_CHECK(bytes.has_value() && *bytes == array.data.size() && array.shape.size() <= kMaxDimensions,
+  GANTRY_CHECK(bytes.has_value() && *bytes == array.data.size() && array.shape.size() <= kMaxNpyDimensions,
                "{}: array '{}': {} of shape {} does not take the {} bytes given", source, array.name,
                dtype_name(array.dtype), format_shape(array.shape), array.data.size());
   std::string shape;

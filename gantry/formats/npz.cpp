@@ -102,7 +102,7 @@ void apply_zip64(const Fields& fields, std::uint64_t extra, std::uint64_t extra_
 }
 
 template <class T>
-void append(std::string& out, T value) {
+void append_field(std::string& out, T value) {
   out.append(reinterpret_cast<const char*>(&value), sizeof(value));
 }
 
@@ -118,12 +118,12 @@ std::string common_fields(std::uint32_t crc, std::uint64_t bytes, std::size_t na
   constexpr std::uint16_t kMidnight = 0;
   constexpr std::uint16_t kFirstDay = (1 << 5) | 1;  // 1980-01-01: equal arrays give equal files
   std::string out;
-  for (const std::uint16_t field : {kVersion, kUtf8Name, kStored, kMidnight, kFirstDay}) append(out, field);
-  append(out, crc);
-  append(out, static_cast<std::uint32_t>(bytes));
-  append(out, static_cast<std::uint32_t>(bytes));
-  append(out, static_cast<std::uint16_t>(name_bytes));
-  append(out, std::uint16_t{0});
+  for (const std::uint16_t field : {kVersion, kUtf8Name, kStored, kMidnight, kFirstDay}) append_field(out, field);
+  append_field(out, crc);
+  append_field(out, static_cast<std::uint32_t>(bytes));
+  append_field(out, static_cast<std::uint32_t>(bytes));
+  append_field(out, static_cast<std::uint16_t>(name_bytes));
+  append_field(out, std::uint16_t{0});
   return out;
 }
 
@@ -265,25 +265,25 @@ void write_npz(const std::filesystem::path& path, const std::vector<NpyToWrite>&
     const std::string name = arrays[i].name + ".npy";
     const std::uint32_t crc = crc_of(crc_of(0, std::as_bytes(std::span(headers[i]))), arrays[i].data);
     const std::string common = common_fields(crc, headers[i].size() + arrays[i].data.size(), name.size());
-    append(directory, kCentralHeader);
-    append(directory, std::uint16_t{20});
+    append_field(directory, kCentralHeader);
+    append_field(directory, std::uint16_t{20});
     directory += common;
     directory.append(10, '\0');  // comment, disk, attributes
-    append(directory, static_cast<std::uint32_t>(file.size()));
+    append_field(directory, static_cast<std::uint32_t>(file.size()));
     directory += name;
     std::string local;
-    append(local, kLocalHeader);
+    append_field(local, kLocalHeader);
     file.write(local + common + name + headers[i]);
     file.write(arrays[i].data);
   }
   std::string end;
-  append(end, kEndRecord);
-  append(end, std::uint32_t{0});
-  append(end, static_cast<std::uint16_t>(arrays.size()));
-  append(end, static_cast<std::uint16_t>(arrays.size()));
-  append(end, static_cast<std::uint32_t>(directory.size()));
-  append(end, static_cast<std::uint32_t>(file.size()));
-  append(end, std::uint16_t{0});
+  append_field(end, kEndRecord);
+  append_field(end, std::uint32_t{0});
+  append_field(end, static_cast<std::uint16_t>(arrays.size()));
+  append_field(end, static_cast<std::uint16_t>(arrays.size()));
+  append_field(end, static_cast<std::uint32_t>(directory.size()));
+  append_field(end, static_cast<std::uint32_t>(file.size()));
+  append_field(end, std::uint16_t{0});
   file.write(directory + end);
   file.commit();
 }

@@ -2,7 +2,11 @@
 // Helpers of the operators' checked entry points: element types and raw pointers.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <c10/core/GradMode.h>
 
+#include <algorithm>
+#include <initializer_list>
+#include <optional>
 #include <type_traits>
 #include <utility>
 
@@ -18,6 +22,17 @@ namespace gantry::kernels {
 /// True where the raw CPU kernels apply; other devices and types take the reference composition of ATen operators.
 inline bool has_raw_kernel(const at::Tensor& x) {
   return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+}
+
+/// True where autograd has something to record for one of these.
+inline bool tracks_gradients(std::initializer_list<at::Tensor> inputs) {
+  return c10::GradMode::is_enabled() &&
+         std::any_of(inputs.begin(), inputs.end(), [](const at::Tensor& x) { return x.requires_grad(); });
+}
+
+/// How a tensor that may be undefined is handed to an autograd function, which takes no undefined ones.
+inline std::optional<at::Tensor> optional_of(const at::Tensor& x) {
+  return x.defined() ? std::optional(x) : std::nullopt;
 }
 
 /// Calls body.template operator()<Raw>() with Raw = float or Bf16.
@@ -42,6 +57,8 @@ const Raw* raw_const(const at::Tensor& x) {
 inline std::int64_t row_count(const at::Tensor& x) { return x.numel() == 0 ? 0 : x.numel() / x.size(-1); }
 
 /// Piece size for at::parallel_for over rows of `width` elements: at least some 16k elements a piece.
-inline std::int64_t row_grain(std::int64_t width) { return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, width)); }
+inline std::int64_t row_grain(std::int64_t width) {
+  return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, width));
+}
 
 }  // namespace gantry::kernels

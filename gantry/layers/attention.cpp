@@ -15,7 +15,7 @@ at::Tensor project(const at::Tensor& x, const std::vector<const LinearImpl*>& pr
   return projections.size() == 1 ? projections[0]->forward(x, keep) : fused_forward(x, projections, keep);
 }
 
-kernels::AttentionKeep keep_of(MemoryMode memory) {
+kernels::AttentionKeep attention_keep(MemoryMode memory) {
   if (memory == MemoryMode::kStore) return kernels::AttentionKeep::kAll;
   if (memory == MemoryMode::kInPlace) return kernels::AttentionKeep::kProbabilities;
   return kernels::AttentionKeep::kLogSums;
@@ -38,7 +38,7 @@ at::Tensor attend(const at::Tensor& x, const std::vector<const LinearImpl*>& pro
   }
   options.dropout = kernels::draw_dropout(context.dropout);
   const auto core = [options, rope = context.rope, positions = context.positions, memory](const at::Tensor& qkv) {
-    return kernels::packed_attention(qkv, rope, positions, options, keep_of(memory));
+    return kernels::packed_attention(qkv, rope, positions, options, attention_keep(memory));
   };
   if (memory == MemoryMode::kRerun) {
     const auto whole = [core, projections](const at::Tensor& input) {

@@ -14,7 +14,7 @@ using kernels::NormKind;
 // Without gradients nothing is kept, and the plain kernels do less.
 bool plain(MemoryMode memory) { return memory == MemoryMode::kStore || !at::GradMode::is_enabled(); }
 
-kernels::NormKeep keep_of(MemoryMode memory) {
+kernels::NormKeep norm_keep(MemoryMode memory) {
   return memory == MemoryMode::kInt8 ? kernels::NormKeep::kInt8 : kernels::NormKeep::kOutput;
 }
 
@@ -30,7 +30,7 @@ AddNormResult add_norm(const at::Tensor& update, const at::Tensor& residual, con
   }
   auto [sum, normal] = kernels::dropout_add_norm(
       update, residual, weight, bias,
-      {.norm = kind, .eps = eps, .dropout = rule, .return_sum = options.wants_sum, .keep = keep_of(options.memory)});
+      {.norm = kind, .eps = eps, .dropout = rule, .return_sum = options.wants_sum, .keep = norm_keep(options.memory)});
   return {sum, normal};
 }
 
@@ -42,7 +42,7 @@ RmsNormImpl::RmsNormImpl(std::int64_t size, double eps) : eps_(eps) {
 
 at::Tensor RmsNormImpl::forward(const at::Tensor& x, MemoryMode memory) const {
   if (plain(memory)) return kernels::rms_norm(x, weight, eps_);
-  return kernels::rms_norm_inplace(x, weight, eps_, keep_of(memory));
+  return kernels::rms_norm_inplace(x, weight, eps_, norm_keep(memory));
 }
 
 AddNormResult RmsNormImpl::add_forward(const at::Tensor& update, const at::Tensor& residual,
@@ -58,7 +58,7 @@ LayerNormImpl::LayerNormImpl(std::int64_t size, double eps) : eps_(eps) {
 
 at::Tensor LayerNormImpl::forward(const at::Tensor& x, MemoryMode memory) const {
   if (plain(memory)) return kernels::layer_norm(x, weight, bias, eps_);
-  return kernels::layer_norm_inplace(x, weight, bias, eps_, keep_of(memory));
+  return kernels::layer_norm_inplace(x, weight, bias, eps_, norm_keep(memory));
 }
 
 AddNormResult LayerNormImpl::add_forward(const at::Tensor& update, const at::Tensor& residual,

@@ -24,18 +24,18 @@ using Levels = std::array<int, cost::kChannels>;  // 0 none, 1 short, 2 long
 
 constexpr std::int64_t kMatrix = 384;
 constexpr std::int64_t kCopyBytes = 1 << 20;
-constexpr std::int64_t kPoolBytes = 64 << 20;
+constexpr std::int64_t kCopyPoolBytes = 64 << 20;
 constexpr std::int64_t kCollectiveBytes = 1 << 20;
 constexpr int kCalibrationRuns = 9;
 
 /// Some pages after others, so that copies are not served by the caches.
 class CopyWork {
  public:
-  CopyWork() : from_(at::ones({kPoolBytes}, at::kByte)), to_(at::ones({kPoolBytes}, at::kByte)) {}
+  CopyWork() : from_(at::ones({kCopyPoolBytes}, at::kByte)), to_(at::ones({kCopyPoolBytes}, at::kByte)) {}
   void once() {
     std::memcpy(static_cast<char*>(to_.data_ptr()) + offset_, static_cast<const char*>(from_.data_ptr()) + offset_,
                 kCopyBytes);
-    offset_ = (offset_ + kCopyBytes) % kPoolBytes;
+    offset_ = (offset_ + kCopyBytes) % kCopyPoolBytes;
   }
 
  private:

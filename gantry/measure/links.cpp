@@ -16,7 +16,7 @@ namespace gantry::measure {
 namespace {
 
 // Each copy takes other pages, so that the last copies are not in the caches.
-constexpr std::int64_t kPoolBytes = 128 << 20;
+constexpr std::int64_t kLinkPoolBytes = 128 << 20;
 
 void synchronise(at::Device device) {
   if (device.is_cuda()) torch::cuda::synchronize();
@@ -31,7 +31,7 @@ at::Tensor pool(std::int64_t bytes, at::Device device, bool pinned) {
 class Copier {
  public:
   Copier(CopyDirection direction, at::Device device, std::int64_t bytes)
-      : device_(device), bytes_(std::max(bytes, kPoolBytes)) {
+      : device_(device), bytes_(std::max(bytes, kLinkPoolBytes)) {
     const bool cuda = device.is_cuda();
     host_ = pool(bytes_, at::kCPU, cuda);
     near_ = pool(bytes_, device, false);

@@ -39,8 +39,8 @@ struct Generation {
 /// Receives text as it becomes final (whole characters, never part of a stop text). False stops the generation.
 using TextCallback = std::function<bool(std::string_view)>;
 
-/// Generates from `prompt` (ids, at least one). Stops at an end token (unless ignored), a stop text, max_tokens, the model's
-/// position limit or base::interrupted(). InputError when the prompt alone exceeds the model's positions.
+/// Generates from `prompt` (ids, at least one). Stops at an end token (unless ignored), a stop text, max_tokens, the
+/// model's position limit or base::interrupted(). InputError when the prompt alone exceeds the model's positions.
 Generation generate(LanguageModel& model, const text::Tokenizer& tokenizer, const std::vector<std::int32_t>& prompt,
                     const GenerateOptions& options, const TextCallback& on_text = {});
 

@@ -73,7 +73,7 @@ void add_checkpointing(const Uniform& uniform, OrderedJson& json, Notes& notes) 
   }
 }
 
-void add_pipeline(const TrainPlan& plan, const Uniform& uniform, OrderedJson& json, Notes& notes) {
+void add_pipeline_stages(const TrainPlan& plan, const Uniform& uniform, OrderedJson& json, Notes& notes) {
   if (plan.schedule != Schedule::kOneFOneB) {
     notes.push_back(fmt::format("schedule '{}' is not offered; DeepSpeed runs 1f1b", schedule_name(plan.schedule)));
   }
@@ -91,7 +91,7 @@ void add_pipeline(const TrainPlan& plan, const Uniform& uniform, OrderedJson& js
   }
 }
 
-void note_model(const TrainPlan& plan, const Uniform& uniform, Notes& notes) {
+void note_deepspeed_model(const TrainPlan& plan, const Uniform& uniform, Notes& notes) {
   if (uniform.sequence_parallel) notes.push_back("sequence_parallel of norms has no key; wrote nothing");
   if (uniform.tensor_parallel > 1 && uniform.stages > 1) {
     notes.push_back("tensor_parallel with pipeline stages: the program gives PipelineModule a topology with both");
@@ -114,8 +114,8 @@ Export export_deepspeed(const TrainPlan& plan) {
   json["zero_optimization"] = zero_section(uniform, notes);
   if (uniform.tensor_parallel > 1) json["tensor_parallel"] = {{"autotp_size", uniform.tensor_parallel}};
   add_checkpointing(uniform, json, notes);
-  add_pipeline(plan, uniform, json, notes);
-  note_model(plan, uniform, notes);
+  add_pipeline_stages(plan, uniform, json, notes);
+  note_deepspeed_model(plan, uniform, notes);
   result.text = json.dump(2) + "\n";
   return result;
 }

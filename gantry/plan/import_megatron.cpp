@@ -105,7 +105,7 @@ std::int64_t read_recompute(const MegatronFlags& flags, std::vector<std::string>
   return -1;
 }
 
-void read_offload(const MegatronFlags& flags, std::int64_t layers, cost::Policy& policy) {
+void read_megatron_offload(const MegatronFlags& flags, std::int64_t layers, cost::Policy& policy) {
   const auto fraction = flags.number("optimizer-offload-fraction", 0, 1);
   if (flags.has("optimizer-cpu-offload")) policy.optimizer_offload = fraction.value_or(1);
   const auto offloaded = flags.integer("cpu-offloading-num-layers", 0);
@@ -199,7 +199,7 @@ TrainPlan plan_from_megatron(std::string_view text, const TrainPlan& base, const
   stage.policy.micro_batch = degrees.micro_batch;
   stage.policy.sequence_parallel = flags.has("sequence-parallel") && degrees.tensor > 1;
   stage.policy.zero = read_zero(flags);
-  read_offload(flags, model.num_layers, stage.policy);
+  read_megatron_offload(flags, model.num_layers, stage.policy);
   read_precision(flags, plan);
   const std::int64_t samples = std::int64_t{degrees.micro_batch} * degrees.data;
   GANTRY_CHECK(plan.global_batch >= samples && plan.global_batch % samples == 0,

@@ -16,8 +16,8 @@ double warmup_micro_batches(Schedule schedule, int chunks, int stages, int stage
 /// W of each stage, W the gradients of weights (Qi et al., ICLR '24, table 1).
 Objective schedule_objective(Schedule schedule, int chunks, int accumulation, double weight_gradient_share);
 
-/// Share of a checkpointed block's seconds that only make gradients of weights: a micro-batch of one sequence, the least
-/// over layer modes. A bound for other stages of that tensor-parallel degree; the simulator has each stage's own.
+/// Share of a checkpointed block's seconds that only make gradients of weights: a micro-batch of one sequence, the
+/// least over layer modes. A bound for other stages of that tensor-parallel degree; the simulator has each stage's own.
 double weight_gradient_share(const cost::CostModel& model, int tensor_parallel);
 
 }  // namespace gantry::plan

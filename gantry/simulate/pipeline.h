@@ -23,9 +23,10 @@
 // Against the closed form of 1F1B, (G - 1) max t + sum t + max(0, d_i - sum_{j<i} t_j)
 // - Equal for equal stages whose additions are stage 0's alone.
 // - Without additions the simulated time is at most (G - 1) max t + sum t + (S - 1)(max F + max B - max t): a path
-//   through the schedule has G - 1 passes beyond one of each stage. Where every stage splits its time alike into forward
-//   and backward the last term vanishes and the closed form is an upper bound; else it may be exceeded.
-// - Additions to a first forward hide behind the forwards of earlier stages alone, those to a last backward behind their
+//   through the schedule has G - 1 passes beyond one of each stage. Where every stage splits its time alike into
+//   forward and backward the last term vanishes and the closed form is an upper bound; else it may be exceeded.
+// - Additions to a first forward hide behind the forwards of earlier stages alone, those to a last backward behind
+// their
 //   backwards alone, where the closed form lets both hide behind both: it is optimistic where one of them outgrows its
 //   side.
 #include <cstdint>

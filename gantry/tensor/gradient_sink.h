@@ -12,8 +12,8 @@ namespace gantry::tensor {
 
 /// The place of one parameter's gradient.
 struct GradientSlot {
-  at::Tensor gradient;  ///< same shape as the parameter, a view into the flat buffer
-  bool written = false; ///< false: the first write overwrites, so that nobody has to zero the buffer
+  at::Tensor gradient;   ///< same shape as the parameter, a view into the flat buffer
+  bool written = false;  ///< false: the first write overwrites, so that nobody has to zero the buffer
 };
 
 class GradientSinks {

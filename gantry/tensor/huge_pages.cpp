@@ -18,7 +18,8 @@ std::shared_ptr<std::byte> allocate(std::size_t bytes) {
 #ifdef MADV_HUGEPAGE
   ::madvise(area, bytes, MADV_HUGEPAGE);  // advice: refusal costs speed only
 #endif
-  return std::shared_ptr<std::byte>(static_cast<std::byte*>(area), [bytes](std::byte* start) { ::munmap(start, bytes); });
+  return std::shared_ptr<std::byte>(static_cast<std::byte*>(area),
+                                    [bytes](std::byte* start) { ::munmap(start, bytes); });
 }
 
 void copy_parallel(std::byte* to, const std::byte* from, std::int64_t bytes) {

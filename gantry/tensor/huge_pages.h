@@ -1,6 +1,6 @@
 #pragma once
-// Memory on huge pages for weights that are streamed again and again: fewer page walks, and hardware prefetchers that stop
-// at page boundaries stop 512 times less often.
+// Memory on huge pages for weights that are streamed again and again: fewer page walks, and hardware prefetchers that
+// stop at page boundaries stop 512 times less often.
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>

@@ -11,8 +11,8 @@ using base::Json;
 using base::json_get;
 using base::json_get_or;
 
-constexpr std::size_t kMaxGrowth = 64;
-constexpr std::size_t kMaxInsertedBytes = 4096;
+constexpr std::size_t kDecoderGrowth = 64;
+constexpr std::size_t kDecoderBytes = 4096;
 
 void replace_literal(std::string& text, std::string_view from, std::string_view to) {
   for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
@@ -88,8 +88,8 @@ void Decoder::add_step(const std::string& type, const Json& config, std::string_
   } else {
     base::fail_input("{}: decoder '{}' is not supported", source, type);
   }
-  GANTRY_CHECK(step.text.size() <= kMaxInsertedBytes, "{}: a string of {} bytes in decoder '{}'; the limit is {}",
-               source, step.text.size(), type, kMaxInsertedBytes);
+  GANTRY_CHECK(step.text.size() <= kDecoderBytes, "{}: a string of {} bytes in decoder '{}'; the limit is {}", source,
+               step.text.size(), type, kDecoderBytes);
   // Behind Fuse only a strip of the start can be done without seeing the rest.
   if (fused_ && (step.kind != Kind::kStrip || step.stop > 0 || !text_steps_.empty())) holds_back_ = true;
   (fused_ ? text_steps_ : token_steps_).push_back(std::move(step));
@@ -97,7 +97,7 @@ void Decoder::add_step(const std::string& type, const Json& config, std::string_
 
 void Decoder::append(std::string_view token, bool verbatim, State& state, std::string& out) const {
   std::string bytes(token);
-  const std::size_t limit = token.size() * kMaxGrowth + kMaxInsertedBytes;
+  const std::size_t limit = token.size() * kDecoderGrowth + kDecoderBytes;
   for (const Step& step : token_steps_) {
     run(step, verbatim, state, bytes);
     GANTRY_CHECK(bytes.size() <= limit, "the decoder made {} bytes of a token of {}; its steps are damaged",
@@ -125,7 +125,7 @@ void Decoder::strip_start(State& state, std::string& text) const {
 void Decoder::finish(State& state, std::string& out) const {
   if (holds_back_) {
     State fresh;
-    const std::size_t limit = (state.waiting.size() + kMaxInsertedBytes) * kMaxGrowth;
+    const std::size_t limit = (state.waiting.size() + kDecoderBytes) * kDecoderGrowth;
     for (const Step& step : text_steps_) {
       run(step, false, fresh, state.waiting);
       GANTRY_CHECK(state.waiting.size() <= limit,

@@ -18,7 +18,7 @@ Value fold_case(const Value& value, bool case_sensitive, Budget& budget) {
   return Value::string(lower(value.as_string()));
 }
 
-Value key_of(Interpreter& interpreter, const Value& item, const Value* attribute, bool case_sensitive) {
+Value sort_key(Interpreter& interpreter, const Value& item, const Value* attribute, bool case_sensitive) {
   const bool whole = attribute == nullptr || attribute->is(Kind::kNone);
   return fold_case(whole ? item : follow_attribute(interpreter, item, *attribute), case_sensitive,
                    interpreter.budget());
@@ -50,7 +50,7 @@ Value list_filter(Interpreter& interpreter, const Value& value, Arguments&) {
   return Value::list(iterate(value, interpreter.budget()));
 }
 
-Value join(Interpreter& interpreter, const Value& value, Arguments& arguments) {
+Value join_values(Interpreter& interpreter, const Value& value, Arguments& arguments) {
   const Bound bound("join", arguments, {"d", "attribute"});
   Budget& budget = interpreter.budget();
   const std::string separator = bound.find(0) != nullptr ? to_text(*bound.find(0), budget) : "";
@@ -113,7 +113,7 @@ Value sort(Interpreter& interpreter, const Value& value, Arguments& arguments) {
     if (attribute != nullptr && attribute->is_string() && attribute->as_string().find(',') != std::string::npos) {
       template_error("sort: several attributes are not supported");
     }
-    key = key_of(interpreter, item, attribute, bound.flag(1, false));
+    key = sort_key(interpreter, item, attribute, bound.flag(1, false));
     keyed.emplace_back(std::move(key), std::move(item));
   }
   return Value::list(sorted(std::move(keyed), bound.flag(0, false), budget));
@@ -125,7 +125,7 @@ Value unique(Interpreter& interpreter, const Value& value, Arguments& arguments)
   std::vector<Value> out;
   DictObject seen;
   for (Value& item : iterate(value, budget)) {
-    const Value key = key_of(interpreter, item, bound.find(1), bound.flag(0, false));
+    const Value key = sort_key(interpreter, item, bound.find(1), bound.flag(0, false));
     if (seen.find(key) != nullptr) continue;
     seen.set(key, Value::none());
     out.push_back(std::move(item));
@@ -150,7 +150,7 @@ Value sum(Interpreter& interpreter, const Value& value, Arguments& arguments) {
   Value total = bound.find(1) != nullptr ? *bound.find(1) : Value::integer(0);
   if (total.is_string()) template_error("sum: strings are joined with join, not added");
   for (const Value& item : iterate(value, budget)) {
-    total = arithmetic(Operator::kAdd, total, key_of(interpreter, item, bound.find(0), true), budget);
+    total = arithmetic(Operator::kAdd, total, sort_key(interpreter, item, bound.find(0), true), budget);
   }
   return total;
 }
@@ -161,9 +161,9 @@ Value extreme(Interpreter& interpreter, const Value& value, Arguments& arguments
   const auto all = iterate(value, interpreter.budget());
   if (all.empty()) return Value::undefined("the extreme of an empty sequence");
   std::size_t best = 0;
-  Value best_key = key_of(interpreter, all[0], bound.find(1), bound.flag(0, false));
+  Value best_key = sort_key(interpreter, all[0], bound.find(1), bound.flag(0, false));
   for (std::size_t i = 1; i < all.size(); ++i) {
-    Value key = key_of(interpreter, all[i], bound.find(1), bound.flag(0, false));
+    Value key = sort_key(interpreter, all[i], bound.find(1), bound.flag(0, false));
     const bool better =
         largest ? less_than(best_key, key, interpreter.budget()) : less_than(key, best_key, interpreter.budget());
     if (!better) continue;
@@ -257,7 +257,7 @@ Filter find_sequence_filter(std::string_view name) {
       {"first", first},
       {"last", last},
       {"list", list_filter},
-      {"join", join},
+      {"join", join_values},
       {"items", items},
       {"dictsort", dict_sort},
       {"sort", sort},

@@ -52,7 +52,7 @@ Value trim(Interpreter& interpreter, const Value& value, Arguments& arguments) {
   return Value::string(std::string(strip(text, Side::kBoth, bound.optional_text(0))));
 }
 
-Value replace(Interpreter& interpreter, const Value& value, Arguments& arguments) {
+Value replace_text(Interpreter& interpreter, const Value& value, Arguments& arguments) {
   const Bound bound("replace", arguments, {"old", "new", "count"});
   Budget& budget = interpreter.budget();
   const std::int64_t count = bound.find(2) != nullptr && bound.find(2)->is(Kind::kNone) ? -1 : bound.integer(2, -1);
@@ -191,7 +191,7 @@ Filter find_text_filter(std::string_view name) {
       {"lower", map_text<lower>},
       {"capitalize", map_text<capitalize>},
       {"title", map_text<title_words>},
-      {"replace", replace},
+      {"replace", replace_text},
       {"indent", indent},
       {"string", to_string_filter},
       {"safe", to_string_filter},

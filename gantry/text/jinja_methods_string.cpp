@@ -15,7 +15,7 @@ Value make_string(Interpreter& interpreter, std::string_view text) {
 }
 
 template <std::string (*map)(std::string_view)>
-Value mapped(Interpreter& interpreter, const Value& self, Arguments&) {
+Value mapped_value(Interpreter& interpreter, const Value& self, Arguments&) {
   return make_string(interpreter, map(self.as_string()));
 }
 
@@ -115,13 +115,13 @@ Value matches(Interpreter& interpreter, const Value& self, Arguments& arguments)
   return Value::boolean(std::any_of(parts.begin(), parts.end(), fits));
 }
 
-Value replace(Interpreter& interpreter, const Value& self, Arguments& arguments) {
+Value replace_in_string(Interpreter& interpreter, const Value& self, Arguments& arguments) {
   const Bound bound("replace", arguments, {"old", "new", "count"});
   return Value::string(
       replace_text(self.as_string(), bound.text(0), bound.text(1), bound.integer(2, -1), interpreter.budget()));
 }
 
-Value join(Interpreter& interpreter, const Value& self, Arguments& arguments) {
+Value join_strings(Interpreter& interpreter, const Value& self, Arguments& arguments) {
   const Bound bound("join", arguments, {"iterable"});
   std::string out;
   bool begun = false;
@@ -218,12 +218,12 @@ Method find_string_method(std::string_view name) {
       {"splitlines", split_lines_method},
       {"startswith", matches<false>},
       {"endswith", matches<true>},
-      {"upper", mapped<upper>},
-      {"lower", mapped<lower>},
-      {"title", mapped<title>},
-      {"capitalize", mapped<capitalize>},
-      {"replace", replace},
-      {"join", join},
+      {"upper", mapped_value<upper>},
+      {"lower", mapped_value<lower>},
+      {"title", mapped_value<title>},
+      {"capitalize", mapped_value<capitalize>},
+      {"replace", replace_in_string},
+      {"join", join_strings},
       {"find", find<false>},
       {"index", find<true>},
       {"rfind", rfind},

@@ -14,8 +14,8 @@ using base::Json;
 using base::json_get;
 using base::json_get_or;
 
-constexpr std::size_t kMaxGrowth = 64;
-constexpr std::size_t kMaxReplacementBytes = 64;
+constexpr std::size_t kSplitGrowth = 64;
+constexpr std::size_t kMetaspaceBytes = 64;
 constexpr std::string_view kMetaspace = "\xe2\x96\x81";
 // ASCII punctuation counts even where Unicode calls it a symbol.
 constexpr const char* kPunctuationPattern = R"([\p{P}!-/:-@\[-`{-~])";
@@ -88,7 +88,7 @@ PreTokenizer::PreTokenizer(const Json& config, std::string_view source, bool def
 }
 
 void PreTokenizer::apply(Pieces& pieces) const {
-  const std::size_t limit = pieces.text.size() * kMaxGrowth + (std::size_t{1} << 20);
+  const std::size_t limit = pieces.text.size() * kSplitGrowth + (std::size_t{1} << 20);
   for (const Step& step : steps_) {
     step(pieces);
     GANTRY_CHECK(pieces.text.size() <= limit,
@@ -160,9 +160,9 @@ void PreTokenizer::add_split(const Json& config, std::string_view source) {
 
 void PreTokenizer::add_metaspace(const Json& config, std::string_view source) {
   const auto replacement = json_get_or<std::string>(config, "replacement", std::string(kMetaspace), source);
-  GANTRY_CHECK(!replacement.empty() && replacement.size() <= kMaxReplacementBytes,
+  GANTRY_CHECK(!replacement.empty() && replacement.size() <= kMetaspaceBytes,
                "{}: the 'replacement' of Metaspace has {} bytes, expected 1 to {}", source, replacement.size(),
-               kMaxReplacementBytes);
+               kMetaspaceBytes);
   const bool legacy_prefix = json_get_or<bool>(config, "add_prefix_space", true, source);
   const auto scheme = json_get_or<std::string>(config, "prepend_scheme", legacy_prefix ? "always" : "never", source);
   GANTRY_CHECK(scheme == "always" || scheme == "first" || scheme == "never",

@@ -11,9 +11,9 @@ namespace {
 
 using base::Json;
 
-constexpr const char* kMetaspace = "\xe2\x96\x81";
+constexpr const char* kWordMark = "\xe2\x96\x81";
 
-Json replace(const char* kind, const char* pattern, const char* content) {
+Json replace_step(const char* kind, const char* pattern, const char* content) {
   return {{"type", "Replace"}, {"pattern", {{kind, pattern}}}, {"content", content}};
 }
 
@@ -23,18 +23,18 @@ Json normalizer_of(const SentencePieceModel& model, bool escape_spaces) {
     steps.push_back({{"type", "Precompiled"}, {"precompiled_charsmap", encode_base64(model.charsmap)}});
   }
   if (model.remove_extra_whitespaces) {
-    steps.push_back(replace("Regex", "\\A +| +\\z", ""));
-    steps.push_back(replace("Regex", " {2,}", " "));
+    steps.push_back(replace_step("Regex", "\\A +| +\\z", ""));
+    steps.push_back(replace_step("Regex", " {2,}", " "));
   }
   if (escape_spaces) {
-    if (model.add_dummy_prefix) steps.push_back({{"type", "Prepend"}, {"prepend", kMetaspace}});
-    steps.push_back(replace("String", " ", kMetaspace));
+    if (model.add_dummy_prefix) steps.push_back({{"type", "Prepend"}, {"prepend", kWordMark}});
+    steps.push_back(replace_step("String", " ", kWordMark));
   }
   return steps.empty() ? Json() : Json{{"type", "Sequence"}, {"normalizers", steps}};
 }
 
 Json decoder_of(const SentencePieceModel& model) {
-  Json steps = {replace("String", kMetaspace, " "), {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
+  Json steps = {replace_step("String", kWordMark, " "), {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
   if (model.add_dummy_prefix) steps.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   return {{"type", "Sequence"}, {"decoders", steps}};
 }
@@ -94,7 +94,7 @@ TokenizerParts parts_from_sentencepiece(SentencePieceModel model, const Sentence
   parts.normalizer = normalizer_of(model, !frame.prefix_first_only);
   if (frame.prefix_first_only) {
     parts.pre_tokenizer = {{"type", "Metaspace"},
-                           {"replacement", kMetaspace},
+                           {"replacement", kWordMark},
                            {"prepend_scheme", model.add_dummy_prefix ? "first" : "never"},
                            {"split", false}};
   }

@@ -45,7 +45,7 @@ class TrainData {
 
 /// Masked-LM corruption, in place: 15 % of the tokens are predicted; of those 80 % become the mask token, 10 % a random
 /// token, 10 % stay. Deterministic in `seed` and `draw`. Method: BERT, Devlin et al. 2019, section 3.1.
-void mask_tokens(at::Tensor& ids, at::Tensor& labels, std::int32_t mask_id, std::int64_t vocab_size,
-                 std::uint64_t seed, std::uint64_t draw);
+void mask_tokens(at::Tensor& ids, at::Tensor& labels, std::int32_t mask_id, std::int64_t vocab_size, std::uint64_t seed,
+                 std::uint64_t draw);
 
 }  // namespace gantry::train

@@ -8,19 +8,19 @@
 namespace gantry::train {
 
 struct TrainResult {
-  std::int64_t steps = 0;          ///< completed, those before a resume included
-  double first_loss = 0;           ///< of the first step of this call
-  double final_loss = 0;           ///< of the last one
-  double validation_before = 0;    ///< perplexity on held-out data; 0 without any
+  std::int64_t steps = 0;        ///< completed, those before a resume included
+  double first_loss = 0;         ///< of the first step of this call
+  double final_loss = 0;         ///< of the last one
+  double validation_before = 0;  ///< perplexity on held-out data; 0 without any
   double validation_after = 0;
-  double tokens_per_s = 0;         ///< median over this call's steps
+  double tokens_per_s = 0;  ///< median over this call's steps
   std::uint64_t peak_memory_bytes = 0;
-  bool interrupted = false;        ///< stopped by a signal, after writing a checkpoint
+  bool interrupted = false;  ///< stopped by a signal, after writing a checkpoint
 };
 
-/// Trains `model` (folder or .gguf) as `options` say. Writes into options.out: metrics.jsonl, checkpoint-<step> folders and,
-/// at the end, the model itself. InputError for bad options or data; Error when the loss stops being finite (the last
-/// checkpoint is intact) or the disk is full. `version` is recorded.
+/// Trains `model` (folder or .gguf) as `options` say. Writes into options.out: metrics.jsonl, checkpoint-<step> folders
+/// and, at the end, the model itself. InputError for bad options or data; Error when the loss stops being finite (the
+/// last checkpoint is intact) or the disk is full. `version` is recorded.
 TrainResult train(const std::string& model, const TrainOptions& options, const std::string& version);
 
 }  // namespace gantry::train

@@ -99,6 +99,13 @@ class LargestBatchTest(unittest.TestCase):
     def test_a_step_in_memory_is_found_by_measuring(self):
         self.assertEqual(5, self.search(lambda batch: 100 * batch + (400 if batch > 5 else 0), 999))
 
+    def test_peaks_that_vary_do_not_make_it_creep(self):
+        noise = [0, 90, 10, 170, 60, 130, 20, 110]
+        for most in (30, 90, 200):
+            found = self.search(lambda batch: 10 * batch + noise[batch % 8], 10 * most + 180)
+            self.assertLess(len(self.tried), 14, self.tried)
+            self.assertGreater(found, 0.85 * most)
+
     def test_few_batches_are_tried(self):
         self.search(lambda batch: 100 * batch + 50, 100 * 64 + 60)
         self.assertLess(len(self.tried), 8)

@@ -20,22 +20,22 @@ using base::testing::TemporaryFolder;
 
 #define EXPECT_SAYS(message, part) EXPECT_PRED_FORMAT2(::testing::IsSubstring, std::string(part), std::string(message))
 
-constexpr std::uint64_t kGib = std::uint64_t{1} << 30;
+constexpr std::uint64_t kClusterGib = std::uint64_t{1} << 30;
 
-Json valid_json() {
+Json cluster_json() {
   return {{"schema", 1},
           {"name", "lab"},
           {"profile", "l4"},
           {"nodes", 2},
           {"devices_per_node", 4},
-          {"device_memory_bytes", 20 * kGib},
-          {"host_memory_bytes", 256 * kGib},
+          {"device_memory_bytes", 20 * kClusterGib},
+          {"host_memory_bytes", 256 * kClusterGib},
           {"devices_per_host_link", 2}};
 }
 
 template <class Change>
-std::string refusal(Change change) {
-  Json json = valid_json();
+std::string cluster_refusal(Change change) {
+  Json json = cluster_json();
   change(json);
   return message_of<InputError>([&] { cluster_from_json(json, "c.json"); });
 }
@@ -52,7 +52,7 @@ TEST(NamedClusters, AreNodesTimesDevices) {
   EXPECT_EQ(cluster.devices(), 32);
   EXPECT_EQ(cluster.profile, "l4");
   EXPECT_EQ(cluster.device_memory_bytes, load_profile("l4").device_memory_bytes);
-  EXPECT_EQ(cluster.host_memory_bytes, 384 * kGib);
+  EXPECT_EQ(cluster.host_memory_bytes, 384 * kClusterGib);
   EXPECT_EQ(cluster.devices_per_host_link, 1);
 }
 
@@ -67,7 +67,7 @@ TEST(NamedClusters, HaveTheirOwnProfilesAndHostMemory) {
     SCOPED_TRACE(row.name);
     const Cluster cluster = load_cluster(row.name);
     EXPECT_EQ(cluster.profile, row.profile);
-    EXPECT_EQ(cluster.host_memory_bytes, row.host_gib * kGib);
+    EXPECT_EQ(cluster.host_memory_bytes, row.host_gib * kClusterGib);
     EXPECT_EQ(cluster.device_memory_bytes, load_profile(row.profile).device_memory_bytes);
   }
 }
@@ -98,12 +98,12 @@ TEST(NamedClusters, ThisIsOneDeviceWithTheMemoryOfTheMachine) {
 }
 
 TEST(ClusterFile, WritingAndReadingGivesTheSameCluster) {
-  const Cluster cluster = cluster_from_json(valid_json(), "c.json");
+  const Cluster cluster = cluster_from_json(cluster_json(), "c.json");
   EXPECT_EQ(cluster.devices(), 8);
-  EXPECT_EQ(cluster.device_memory_bytes, 20 * kGib);
-  EXPECT_EQ(cluster.host_memory_bytes, 256 * kGib);
+  EXPECT_EQ(cluster.device_memory_bytes, 20 * kClusterGib);
+  EXPECT_EQ(cluster.host_memory_bytes, 256 * kClusterGib);
   EXPECT_EQ(cluster.devices_per_host_link, 2);
-  EXPECT_EQ(Json(cluster_to_json(cluster)), valid_json());
+  EXPECT_EQ(Json(cluster_to_json(cluster)), cluster_json());
 }
 
 TEST(ClusterFile, NamedClustersSurviveWritingAndReading) {
@@ -113,29 +113,33 @@ TEST(ClusterFile, NamedClustersSurviveWritingAndReading) {
 }
 
 TEST(ClusterFile, NamesTheFieldThatIsWrong) {
-  EXPECT_SAYS(refusal([](Json& json) { json["racks"] = 2; }),
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json["racks"] = 2; }),
               "c.json: unknown field 'racks'; the fields are schema, name");
-  EXPECT_SAYS(refusal([](Json& json) { json.erase("nodes"); }), "c.json: 'nodes' is missing");
-  EXPECT_SAYS(refusal([](Json& json) { json["nodes"] = 0; }), "c.json: 'nodes' must be from 1 to 65536, found 0");
-  EXPECT_SAYS(refusal([](Json& json) { json["devices_per_node"] = 0; }),
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json.erase("nodes"); }), "c.json: 'nodes' is missing");
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json["nodes"] = 0; }),
+              "c.json: 'nodes' must be from 1 to 65536, found 0");
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json["devices_per_node"] = 0; }),
               "'devices_per_node' must be from 1 to 64, found 0");
-  EXPECT_SAYS(refusal([](Json& json) { json["devices_per_node"] = -8; }), "found -8");
-  EXPECT_SAYS(refusal([](Json& json) { json["nodes"] = 1e300; }), "'nodes' has the wrong type or range");
-  EXPECT_SAYS(refusal([](Json& json) { json["nodes"] = "2"; }), "'nodes' has the wrong type or range (string)");
-  EXPECT_SAYS(refusal([](Json& json) { json["host_memory_bytes"] = -1; }), "'host_memory_bytes' must be from 0");
-  EXPECT_SAYS(refusal([](Json& json) { json["host_memory_bytes"] = ~std::uint64_t{0}; }), "wrong type or range");
-  EXPECT_SAYS(refusal([](Json& json) { json["device_memory_bytes"] = 0; }), "'device_memory_bytes' must be from");
-  EXPECT_SAYS(refusal([](Json& json) { json["devices_per_host_link"] = 5; }),
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json["devices_per_node"] = -8; }), "found -8");
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json["nodes"] = 1e300; }), "'nodes' has the wrong type or range");
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json["nodes"] = "2"; }), "'nodes' has the wrong type or range (string)");
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json["host_memory_bytes"] = -1; }),
+              "'host_memory_bytes' must be from 0");
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json["host_memory_bytes"] = ~std::uint64_t{0}; }),
+              "wrong type or range");
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json["device_memory_bytes"] = 0; }),
+              "'device_memory_bytes' must be from");
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json["devices_per_host_link"] = 5; }),
               "'devices_per_host_link' must be from 1 to 4, found 5");
-  EXPECT_SAYS(refusal([](Json& json) { json["schema"] = 7; }), "'schema' is 7; this version of gantry reads 1");
-  EXPECT_SAYS(refusal([](Json& json) { json["name"] = "../x"; }), "'name' must be 1 to 64 letters");
-  EXPECT_SAYS(refusal([](Json& json) { json["copies"] = Json::object(); }), "this is a profile");
-  EXPECT_SAYS(refusal([](Json& json) { json = 3; }), "c.json: expected an object");
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json["schema"] = 7; }), "'schema' is 7; this version of gantry reads 1");
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json["name"] = "../x"; }), "'name' must be 1 to 64 letters");
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json["copies"] = Json::object(); }), "this is a profile");
+  EXPECT_SAYS(cluster_refusal([](Json& json) { json = 3; }), "c.json: expected an object");
 }
 
 TEST(ClusterFile, TakesTheMemoryOfItsProfileWhereItNamesNone) {
   const TemporaryFolder folder;
-  Json json = valid_json();
+  Json json = cluster_json();
   json.erase("device_memory_bytes");
   EXPECT_EQ(cluster_from_json(json, "c.json").device_memory_bytes, 0u);
   base::write_file_atomically(folder / "c.json", json.dump());
@@ -144,7 +148,7 @@ TEST(ClusterFile, TakesTheMemoryOfItsProfileWhereItNamesNone) {
 
 TEST(ClusterFile, FindsAProfileBesideIt) {
   const TemporaryFolder folder;
-  Json json = valid_json();
+  Json json = cluster_json();
   json["profile"] = "mine.json";
   base::write_file_atomically(folder / "c.json", json.dump());
   const std::string path = (folder / "c.json").string();
@@ -155,7 +159,7 @@ TEST(ClusterFile, FindsAProfileBesideIt) {
 
 TEST(ClusterFile, MayNotBeItsOwnProfile) {
   const TemporaryFolder folder;
-  Json json = valid_json();
+  Json json = cluster_json();
   json["profile"] = "c.json";
   base::write_file_atomically(folder / "c.json", json.dump());
   EXPECT_SAYS(name_refusal((folder / "c.json").string()), "'profile' names this very file");
@@ -165,7 +169,7 @@ TEST(ClusterFile, MayNotBeItsOwnProfile) {
   EXPECT_SAYS(name_refusal((folder / "c.json").string()), "'profile' names this very file");
   json["profile"] = "d.json";
   base::write_file_atomically(folder / "c.json", json.dump());
-  base::write_file_atomically(folder / "d.json", valid_json().dump());
+  base::write_file_atomically(folder / "d.json", cluster_json().dump());
   EXPECT_SAYS(name_refusal((folder / "c.json").string()), "d.json: this is a cluster, where a profile was expected");
 }
 

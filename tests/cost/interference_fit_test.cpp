@@ -173,7 +173,7 @@ struct Campaign {
   double bar;  ///< of the mean relative error, one set of factors a group shape
 };
 
-class MeasuredInterference : public testing::TestWithParam<Campaign> {};
+class MeasuredInterference : public ::testing::TestWithParam<Campaign> {};
 
 TEST_P(MeasuredInterference, PredictsTheHeldOutHalf) {
   const auto data = base::data_dir(GANTRY_SOURCE_DIR);
@@ -202,8 +202,8 @@ TEST_P(MeasuredInterference, PredictsTheHeldOutHalf) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Campaigns, MeasuredInterference,
-                         testing::Values(Campaign{"mist-l4", "l4-mist-overlap", 0.013},
-                                         Campaign{"mist-a100", "a100-mist", 0.025}),
+                         ::testing::Values(Campaign{"mist-l4", "l4-mist-overlap", 0.013},
+                                           Campaign{"mist-a100", "a100-mist", 0.025}),
                          [](const auto& info) { return std::string(info.index == 0 ? "L4" : "A100"); });
 
 }  // namespace

@@ -17,7 +17,7 @@ namespace {
 
 constexpr int kCases = 2000;
 
-Factors random_factors(base::CounterRandom& random) {
+Factors some_factors(base::CounterRandom& random) {
   Factors factors;
   for (double& f : factors.f) f = 1.0 + 4.0 * random.uniform() * random.uniform();
   return factors;
@@ -25,7 +25,7 @@ Factors random_factors(base::CounterRandom& random) {
 
 /// Factors that never fall as more channels are busy.
 Factors growing_factors(base::CounterRandom& random) {
-  Factors factors = random_factors(random);
+  Factors factors = some_factors(random);
   for (auto set = kFactorSets.rbegin(); set != kFactorSets.rend(); ++set) {  // pairs first
     for (int c = 0; c < kChannels; ++c) {
       const int index = factor_index(*set, c);
@@ -107,7 +107,7 @@ TEST(Interference, WorkedExampleOfThreeChannels) {
 TEST(Interference, EqualsAFluidEventSimulation) {
   base::CounterRandom random(11);
   for (int i = 0; i < kCases; ++i) {
-    const Factors factors = random_factors(random);
+    const Factors factors = some_factors(random);
     const ChannelTimes x = random_times(random);
     EXPECT_NEAR(overlap_s(x, factors), simulate(x, factors), 1e-7);  // channels under 10 ns count as done
   }
@@ -124,7 +124,7 @@ TEST(Interference, WithoutSlowdownTheLongestChannelDecides) {
 TEST(Interference, NeverFasterThanTheLongestChannelAndUnchangedWhenAlone) {
   base::CounterRandom random(13);
   for (int i = 0; i < kCases; ++i) {
-    const Factors factors = random_factors(random);
+    const Factors factors = some_factors(random);
     const ChannelTimes x = random_times(random);
     EXPECT_GE(overlap_s(x, factors), std::ranges::max(x) * (1 - 1e-12));
     for (int c = 0; c < kChannels; ++c) {
@@ -149,7 +149,7 @@ TEST(Interference, GrowsWithEveryTimeWhenFactorsGrowWithTheBusySet) {
 TEST(Interference, ScalesWithTheTimes) {
   base::CounterRandom random(15);
   for (int i = 0; i < kCases; ++i) {
-    const Factors factors = random_factors(random);
+    const Factors factors = some_factors(random);
     ChannelTimes x = random_times(random);
     const double base_s = overlap_s(x, factors);
     for (double& seconds : x) seconds *= 8;
@@ -160,7 +160,7 @@ TEST(Interference, ScalesWithTheTimes) {
 TEST(Interference, TheOrderOfChannelsDoesNotMatter) {
   base::CounterRandom random(16);
   for (int i = 0; i < kCases; ++i) {
-    const Factors factors = random_factors(random);
+    const Factors factors = some_factors(random);
     const ChannelTimes x = random_times(random);
     std::array<int, kChannels> order = {0, 1, 2, 3};
     for (std::size_t c = kChannels; c > 1; --c) std::swap(order[c - 1], order[random.below(c)]);
@@ -181,7 +181,7 @@ TEST(Interference, TheOrderOfChannelsDoesNotMatter) {
 TEST(Interference, ManyRowsEqualSingleRowsBitByBit) {
   base::CounterRandom random(17);
   for (const std::size_t rows : {0u, 1u, 31u, 32u, 33u, 5000u}) {
-    const Factors factors = random_factors(random);
+    const Factors factors = some_factors(random);
     std::vector<ChannelTimes> x(rows);
     for (auto& row : x) row = random_times(random);
     if (rows > 20) {

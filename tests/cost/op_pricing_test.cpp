@@ -22,7 +22,7 @@ constexpr OperatorRules kArtifact{.clamp_backward = true, .drop_small = true, .s
 constexpr OperatorRules kNoRules{.clamp_backward = false};
 
 // plan.md 7.4: seconds of GPT-1.3B's sections on an L4, without flash attention.
-struct Golden {
+struct PricingGolden {
   int batch;
   int accumulation;
   double block_forward, block_backward;
@@ -30,10 +30,10 @@ struct Golden {
   double post_forward, post_backward;
 };
 
-class GoldenSections : public ::testing::TestWithParam<Golden> {};
+class GoldenSections : public ::testing::TestWithParam<PricingGolden> {};
 
 TEST_P(GoldenSections, EqualThePublishedOnes) {
-  const Golden& golden = GetParam();
+  const PricingGolden& golden = GetParam();
   const Profile profile = load_profile("l4-mist");
   const OperatorPricer pricer(profile, "fp16", kArtifact);
   const auto graph = graph_of("gpt-1.3b");
@@ -56,8 +56,8 @@ TEST_P(GoldenSections, EqualThePublishedOnes) {
 
 INSTANTIATE_TEST_SUITE_P(
     Batches, GoldenSections,
-    ::testing::Values(Golden{8, 2, .052350055, .102215987, .000873472, .003050906, .116215910, .137590271},
-                      Golden{2, 16, .013389722, .026235264, .000217293, .002879514, .028800614, .035899725}),
+    ::testing::Values(PricingGolden{8, 2, .052350055, .102215987, .000873472, .003050906, .116215910, .137590271},
+                      PricingGolden{2, 16, .013389722, .026235264, .000217293, .002879514, .028800614, .035899725}),
     [](const auto& info) { return "Batch" + std::to_string(info.param.batch); });
 
 TEST(OpPricing, RulesClampAndDropMeasuredOperators) {

@@ -35,7 +35,7 @@ std::string with_data(std::string table, std::size_t data_bytes, std::size_t ali
   return table + std::string(data_bytes, '\1');
 }
 
-std::string parse_error(const std::string& file) {
+std::string gguf_error(const std::string& file) {
   return input_error([&] { GgufFile::parse(as_bytes(file), "t.gguf"); });
 }
 
@@ -137,7 +137,7 @@ struct BadGguf {
 class GgufBad : public ::testing::TestWithParam<BadGguf> {};
 
 TEST_P(GgufBad, IsRefusedWithItsReason) {
-  const std::string message = parse_error(GetParam().image);
+  const std::string message = gguf_error(GetParam().image);
   EXPECT_MENTIONS(message, GetParam().message);
   EXPECT_MENTIONS(message, "t.gguf");
 }

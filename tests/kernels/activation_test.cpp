@@ -14,10 +14,10 @@ constexpr Activation kKinds[] = {Activation::kGeluErf, Activation::kGeluTanh, Ac
                                  Activation::kQuickGelu};
 constexpr SideFlag kSides[] = {SideFlag::kByte, SideFlag::kBit, SideFlag::kLowBit};
 
-Op plain(Activation kind) {
+Op plain_activation(Activation kind) {
   return [=](const variable_list& in) -> variable_list { return {activation_reference(in[0], kind)}; };
 }
-Op ours(const ActivationOptions& options) {
+Op activation_op(const ActivationOptions& options) {
   return [=](const variable_list& in) -> variable_list { return {activation(in[0], options)}; };
 }
 /// Overwrites an intermediate tensor, as a layer does with its linear's output.
@@ -28,7 +28,7 @@ Op overwriting(ActivationOptions options) {
 
 /// Bytes that live on behind a result, the result's own storage included.
 template <class Body>
-std::int64_t kept_bytes(Body body) {
+std::int64_t kept_bytes_with_result(Body body) {
   const tensor::LiveBytes live;
   const at::Tensor result = body();
   return live.now();
@@ -46,8 +46,8 @@ TEST(Activation, ValuesAndGradientsMatchTheReferenceInFp64) {
         SCOPED_TRACE(::testing::PrintToString(shape) + std::to_string(static_cast<int>(kind)));
         // Beside eager bf16, which rounds the slope only once, the bound is that of the stored output.
         const double bf16_factor = side == SideFlag::kLowBit ? 4.0 : 2.5;
-        expect_matches(ours(options), plain(kind), {normal(shape, 1, 2.0)}, bf16_factor);
-        expect_matches(overwriting(options), plain(kind), {normal(shape, 1, 2.0)}, bf16_factor);
+        expect_matches(activation_op(options), plain_activation(kind), {normal(shape, 1, 2.0)}, bf16_factor);
+        expect_matches(overwriting(options), plain_activation(kind), {normal(shape, 1, 2.0)}, bf16_factor);
       }
     }
   }
@@ -88,11 +88,11 @@ TEST(Activation, KeepsItsOutputAndTheFlagToTheByte) {
   for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
     const at::Tensor x = normal({kRows, kColumns}, 5).to(type).requires_grad_();
     for (int i = 0; i < 3; ++i) {
-      const auto kept = kept_bytes([&] { return activation(x, {.side = kSides[i]}); });
+      const auto kept = kept_bytes_with_result([&] { return activation(x, {.side = kSides[i]}); });
       EXPECT_EQ(kept, kCount * static_cast<std::int64_t>(x.element_size()) + flag_bytes[i]);
     }
     const at::NoGradGuard no_grad;
-    EXPECT_EQ(kept_bytes([&] { return activation(x, {}).sum(at::kFloat); }), 4);
+    EXPECT_EQ(kept_bytes_with_result([&] { return activation(x, {}).sum(at::kFloat); }), 4);
   }
 }
 
@@ -100,10 +100,10 @@ TEST(Activation, KeepsItsOutputAndTheFlagToTheByte) {
 TEST(Activation, SharesItsOutputWithTheNextLayer) {
   const at::Tensor x = normal({64, 32}, 6).to(at::kFloat).requires_grad_();
   const at::Tensor weight = normal({16, 32}, 7).to(at::kFloat).requires_grad_();
-  const auto kept = kept_bytes(
+  const auto kept = kept_bytes_with_result(
       [&] { return at::linear(activation(x * 1.0, {.side = SideFlag::kLowBit, .overwrite = true}), weight); });
   EXPECT_EQ(kept, 64 * 32 * 4 + 64 * 16 * 4);
-  const auto stock = kept_bytes([&] { return at::linear(at::gelu(x * 1.0), weight); });
+  const auto stock = kept_bytes_with_result([&] { return at::linear(at::gelu(x * 1.0), weight); });
   EXPECT_EQ(stock, 2 * 64 * 32 * 4 + 64 * 16 * 4);
 }
 
@@ -132,24 +132,12 @@ TEST(Activation, WritesOverItsInputWhereItMay) {
   EXPECT_EQ(activation(free, {.overwrite = true}).data_ptr(), free.data_ptr());
 }
 
-template <class Body>
-std::string torch_error(Body body) {
-  try {
-    body();
-  } catch (const c10::Error& error) {
-    return error.what();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 TEST(Activation, AnOverwrittenInputThatAnotherOperatorKeptIsAnError) {
   const at::Tensor leaf = normal({8}, 9).to(at::kFloat).requires_grad_();
   const at::Tensor x = leaf * 1.0;
   const at::Tensor square = x * x;  // keeps x
   const at::Tensor y = activation(x, {.overwrite = true});
-  EXPECT_NE(torch_error([&] { (square.sum() + y.sum()).backward(); }).find("modified by an inplace operation"),
+  EXPECT_NE(error_text([&] { (square.sum() + y.sum()).backward(); }).find("modified by an inplace operation"),
             std::string::npos);
 }
 
@@ -160,7 +148,7 @@ TEST(Activation, AnOutputModifiedBeforeTheBackwardPassIsAnError) {
     const at::NoGradGuard no_grad;
     y.mul_(2);
   }
-  EXPECT_NE(torch_error([&] { y.sum().backward(); }).find("modified by an inplace operation"), std::string::npos);
+  EXPECT_NE(error_text([&] { y.sum().backward(); }).find("modified by an inplace operation"), std::string::npos);
 }
 
 TEST(Activation, RetainedGraphsGiveTheSameGradientTwice) {
@@ -178,7 +166,7 @@ TEST(Activation, SecondDerivativesAreRefusedInWords) {
     const at::Tensor y = activation(x, {});
     const at::Tensor g = torch::autograd::grad({y.sum()}, {x}, {}, true, true)[0];
     EXPECT_TRUE(at::allclose(g, slope(activation_reference(x, Activation::kGeluErf), x), 1e-3, 1e-3));
-    EXPECT_NE(torch_error([&] { g.sum().backward(); }).find("activation: second derivatives are not available"),
+    EXPECT_NE(error_text([&] { g.sum().backward(); }).find("activation: second derivatives are not available"),
               std::string::npos);
   }
 }
@@ -198,7 +186,7 @@ TEST(Activation, StridedExpandedAndChannelsLastInputs) {
     SCOPED_TRACE(i);
     const auto layout = layouts[i];
     const auto strided = [&](const Op& f) { return [&, f](const variable_list& in) { return f({layout(in[0])}); }; };
-    const Op op = ours({.kind = Activation::kSilu}), reference = plain(Activation::kSilu);
+    const Op op = activation_op({.kind = Activation::kSilu}), reference = plain_activation(Activation::kSilu);
     expect_matches(strided(op), strided(reference), {base.to(at::kDouble)}, 3.0);
     const at::Tensor x = layout(base), before = x.clone();
     (void)activation(x.detach().requires_grad_(), {});

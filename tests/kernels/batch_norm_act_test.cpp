@@ -21,14 +21,14 @@ struct Statistics {
 };
 
 // x, weight, bias in; the running statistics are copied, so that every run starts from the same.
-Op ours(const BatchNormActOptions& options, const Statistics& start) {
+Op batch_norm_op(const BatchNormActOptions& options, const Statistics& start) {
   return [=](const variable_list& in) -> variable_list {
     const Statistics s = start.copy(in[1].scalar_type());
     return {batch_norm_act(in[0], in[1], in[2], s.mean, s.variance, options)};
   };
 }
 
-Op plain(const BatchNormActOptions& options, const Statistics& start) {
+Op plain_batch_norm(const BatchNormActOptions& options, const Statistics& start) {
   return [=](const variable_list& in) -> variable_list {
     const Statistics s = start.copy(in[1].scalar_type());
     return {at::leaky_relu(
@@ -37,7 +37,7 @@ Op plain(const BatchNormActOptions& options, const Statistics& start) {
   };
 }
 
-variable_list inputs_of(std::vector<std::int64_t> shape) {
+variable_list batch_norm_inputs(std::vector<std::int64_t> shape) {
   const std::int64_t channels = shape[1];
   variable_list in{normal(shape, 1, 1.5, 0.3), normal({channels}, 2, 0.1, 1), normal({channels}, 3, 0.4)};
   in[1][0] *= -1;  // the sign of a weight matters
@@ -51,7 +51,7 @@ TEST(BatchNormAct, ValuesAndGradientsMatchTorchInFp64) {
         SCOPED_TRACE(::testing::PrintToString(shape));
         const BatchNormActOptions options{.training = training, .negative_slope = slope};
         const Statistics start(shape[1]);
-        expect_matches(ours(options, start), plain(options, start), inputs_of(shape), 3);
+        expect_matches(batch_norm_op(options, start), plain_batch_norm(options, start), batch_norm_inputs(shape), 3);
       }
     }
   }
@@ -61,25 +61,25 @@ TEST(BatchNormAct, ChannelsThatCannotBeInvertedAreRight) {
   const BatchNormActOptions options;
   const Statistics start(16);
   for (const std::int64_t bad : {2, 9}) {
-    variable_list in = inputs_of({20, 16, 5});
+    variable_list in = batch_norm_inputs({20, 16, 5});
     for (std::int64_t i = 0; i < bad; ++i) in[1][i] = i % 2 == 0 ? 0.0 : 1e-4;
-    expect_matches(ours(options, start), plain(options, start), in, 3);
+    expect_matches(batch_norm_op(options, start), plain_batch_norm(options, start), in, 3);
   }
 }
 
 TEST(BatchNormAct, RunningStatisticsMoveAsTorchsAndNotInEval) {
-  const variable_list in = inputs_of({10, 8, 3});
+  const variable_list in = batch_norm_inputs({10, 8, 3});
   for (const bool training : {true, false}) {
-    const Statistics start(8), ours = start.copy(at::kDouble), theirs = start.copy(at::kDouble);
-    batch_norm_act(in[0], in[1], in[2], ours.mean, ours.variance, {.training = training});
+    const Statistics start(8), batch_norm_op = start.copy(at::kDouble), theirs = start.copy(at::kDouble);
+    batch_norm_act(in[0], in[1], in[2], batch_norm_op.mean, batch_norm_op.variance, {.training = training});
     at::batch_norm(in[0], in[1], in[2], theirs.mean, theirs.variance, training, 0.1, 1e-5, false);
-    EXPECT_TRUE(at::equal(ours.mean, theirs.mean) && at::equal(ours.variance, theirs.variance));
-    EXPECT_NE(at::equal(ours.mean, start.mean), training);
+    EXPECT_TRUE(at::equal(batch_norm_op.mean, theirs.mean) && at::equal(batch_norm_op.variance, theirs.variance));
+    EXPECT_NE(at::equal(batch_norm_op.mean, start.mean), training);
   }
 }
 
 TEST(BatchNormAct, KeepsItsOutputAndFourBytesAChannel) {
-  const variable_list in = inputs_of({10, 16, 6});
+  const variable_list in = batch_norm_inputs({10, 16, 6});
   const at::Tensor x = in[0].to(at::kFloat).requires_grad_(), b = in[2].to(at::kFloat);
   for (const std::int64_t zeros : {0, 2}) {
     const at::Tensor w = in[1].to(at::kFloat);
@@ -91,7 +91,7 @@ TEST(BatchNormAct, KeepsItsOutputAndFourBytesAChannel) {
 }
 
 TEST(BatchNormAct, ChangedOutputsAndSecondDerivativesAreRefused) {
-  const variable_list in = inputs_of({10, 8});
+  const variable_list in = batch_norm_inputs({10, 8});
   const at::Tensor x = in[0].clone().requires_grad_();
   at::Tensor z = batch_norm_act(x, in[1], in[2], {}, {}, {});
   const at::Tensor first = torch::autograd::grad({z.square().sum()}, {x}, {}, true, true)[0];

@@ -21,7 +21,7 @@ at::Tensor some_labels() {
 }
 
 // torch's loss on explicit logits, normalised as asked.
-Op plain(const at::Tensor& labels, const LinearCrossEntropyOptions& options = {}) {
+Op plain_loss(const at::Tensor& labels, const LinearCrossEntropyOptions& options = {}) {
   return [=](const variable_list& in) -> variable_list {
     const at::Tensor bias = in.size() > 2 ? in[2] : at::Tensor();
     at::Tensor logits = at::matmul(in[0].reshape({-1, kWidth}), in[1].t());
@@ -48,7 +48,7 @@ Op times(const Op& op, double factor) {
   return [=](const variable_list& in) { return variable_list{op(in)[0] * factor}; };
 }
 
-variable_list inputs(bool biased) {
+variable_list loss_inputs(bool biased) {
   variable_list result{normal({2, kTokens / 2, kWidth}, 1), normal({kVocab, kWidth}, 2, 0.5)};
   if (biased) result.push_back(normal({kVocab}, 3));
   return result;
@@ -63,15 +63,16 @@ TEST(LinearCrossEntropy, LossAndGradientsMatchTorchForAnyChunking) {
       SCOPED_TRACE(::testing::Message() << "chunk " << chunk_bytes << ", biased " << biased);
       // Every chunk rounds the weight's gradient to bf16 once more.
       const double factor = chunk_bytes == 1 ? 2.0 : 1.5;
-      expect_matches(fused(some_labels(), {.chunk_bytes = chunk_bytes}), plain(some_labels()), inputs(biased), factor);
+      expect_matches(fused(some_labels(), {.chunk_bytes = chunk_bytes}), plain_loss(some_labels()), loss_inputs(biased),
+                     factor);
       expect_matches(fused(some_labels(), {.normalizer = 1000, .chunk_bytes = chunk_bytes}),
-                     plain(some_labels(), {.normalizer = 1000}), inputs(biased), factor);
+                     plain_loss(some_labels(), {.normalizer = 1000}), loss_inputs(biased), factor);
     }
   }
 }
 
 TEST(LinearCrossEntropy, LossesPerTokenMatchTorch) {
-  const variable_list in = inputs(true);
+  const variable_list in = loss_inputs(true);
   const at::Tensor labels = some_labels();
   const at::Tensor logits = at::linear(in[0], in[1], in[2]).reshape({-1, kVocab});
   const at::Tensor exact = at::cross_entropy_loss(
@@ -114,13 +115,13 @@ TEST(LinearCrossEntropy, SmoothingZLossIgnoredIndexAndSumMatchTorch) {
              {.chunk_bytes = chunk_bytes, .z_loss = 1e-2},
              {.chunk_bytes = chunk_bytes, .ignore_index = ignored, .label_smoothing = 0.2, .z_loss = 1e-3},
              {.chunk_bytes = chunk_bytes, .reduction = LossReduction::kSum, .ignore_index = ignored}}) {
-      expect_matches(fused(labels, options), plain(labels, options), inputs(true), 2.0);
+      expect_matches(fused(labels, options), plain_loss(labels, options), loss_inputs(true), 2.0);
     }
   }
 }
 
 TEST(LinearCrossEntropy, AnIgnoredIndexMayLieOutsideTheVocabulary) {
-  const variable_list in = inputs(false);
+  const variable_list in = loss_inputs(false);
   const at::Tensor labels = some_labels(), padded = labels.masked_fill(labels.lt(0), kVocab);
   const at::Tensor loss = linear_cross_entropy(in[0], in[1], {}, padded, {.ignore_index = kVocab});
   EXPECT_EQ(loss.item<double>(), linear_cross_entropy(in[0], in[1], {}, labels).item<double>());
@@ -128,8 +129,8 @@ TEST(LinearCrossEntropy, AnIgnoredIndexMayLieOutsideTheVocabulary) {
 
 TEST(LinearCrossEntropy, DoublesStayDoubles) {
   const LinearCrossEntropyOptions options{.chunk_bytes = 1, .label_smoothing = 0.1, .z_loss = 1e-3};
-  const variable_list in = inputs(true), weights{at::full({}, 0.7, at::kDouble)};
-  const Traced exact = run(plain(some_labels(), options), in, at::kDouble, weights);
+  const variable_list in = loss_inputs(true), weights{at::full({}, 0.7, at::kDouble)};
+  const Traced exact = run(plain_loss(some_labels(), options), in, at::kDouble, weights);
   const Traced actual = run(fused(some_labels(), options), in, at::kDouble, weights);
   EXPECT_EQ(actual.outputs[0].scalar_type(), at::kDouble);
   expect_errors(actual, exact, [](std::size_t) { return 1e-13; });
@@ -139,8 +140,8 @@ TEST(LinearCrossEntropy, DoublesStayDoubles) {
 // A gradient of the softmax over many tokens is below the smallest fp16 number until the loss is scaled.
 TEST(LinearCrossEntropy, AScaledLossKeepsHalfGradientsInRange) {
   const LinearCrossEntropyOptions options{.normalizer = 1e6, .chunk_bytes = 1};
-  const variable_list in = inputs(true), weights{at::ones({}, at::kDouble)};
-  const Traced exact = run(times(plain(some_labels(), options), 0x1p15), in, at::kDouble, weights);
+  const variable_list in = loss_inputs(true), weights{at::ones({}, at::kDouble)};
+  const Traced exact = run(times(plain_loss(some_labels(), options), 0x1p15), in, at::kDouble, weights);
   const Traced actual = run(times(fused(some_labels(), options), 0x1p15), in, at::kHalf, weights);
   expect_errors(actual, exact, [](std::size_t) { return 0x1p-10; });
   EXPECT_EQ(actual.outputs[0].scalar_type(), at::kFloat);
@@ -148,7 +149,7 @@ TEST(LinearCrossEntropy, AScaledLossKeepsHalfGradientsInRange) {
 }
 
 TEST(LinearCrossEntropy, TheLossMayBeScaledWithoutSlots) {
-  expect_matches(times(fused(some_labels()), 3.0), times(plain(some_labels()), 3.0), inputs(true));
+  expect_matches(times(fused(some_labels()), 3.0), times(plain_loss(some_labels()), 3.0), loss_inputs(true));
 }
 
 // Every backward pass of a retained graph gives the same, whatever the caller did to the gradients before.
@@ -156,7 +157,7 @@ TEST(LinearCrossEntropy, ARetainedGraphIsReadAgain) {
   for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf}) {
     SCOPED_TRACE(c10::toString(type));
     variable_list leaves;
-    for (const auto& x : inputs(true)) leaves.push_back(x.to(type, false, true).requires_grad_());
+    for (const auto& x : loss_inputs(true)) leaves.push_back(x.to(type, false, true).requires_grad_());
     const at::Tensor loss = fused(some_labels())(leaves)[0];
     const variable_list first = torch::autograd::grad({loss}, leaves, {}, true);
     variable_list copies;
@@ -176,7 +177,7 @@ TEST(LinearCrossEntropy, ARetainedGraphIsReadAgain) {
 
 TEST(LinearCrossEntropy, SecondDerivativesAreRefused) {
   variable_list leaves;
-  for (const auto& x : inputs(true)) leaves.push_back(x.clone().requires_grad_());
+  for (const auto& x : loss_inputs(true)) leaves.push_back(x.clone().requires_grad_());
   const at::Tensor loss = fused(some_labels())(leaves)[0];
   const variable_list gradients = torch::autograd::grad({loss}, leaves, {}, true, true);
   for (const auto& leaf : leaves) {
@@ -192,8 +193,8 @@ TEST(LinearCrossEntropy, SecondDerivativesAreRefused) {
 }
 
 TEST(LinearCrossEntropy, InputsNeedNotBeContiguous) {
-  const variable_list in = inputs(false);
-  const Traced exact = run(plain(some_labels()), in, at::kDouble, {at::ones({}, at::kDouble)});
+  const variable_list in = loss_inputs(false);
+  const Traced exact = run(plain_loss(some_labels()), in, at::kDouble, {at::ones({}, at::kDouble)});
   const at::Tensor stored = in[0].to(at::kFloat).transpose(0, 2).contiguous().requires_grad_(),
                    weight = in[1].to(at::kFloat).t().contiguous().requires_grad_(),
                    labels = some_labels().t().contiguous().t();
@@ -204,7 +205,7 @@ TEST(LinearCrossEntropy, InputsNeedNotBeContiguous) {
 
 // A token that does not count is not looked at.
 TEST(LinearCrossEntropy, GarbageAtIgnoredTokensDoesNotSpread) {
-  const variable_list in = inputs(false);
+  const variable_list in = loss_inputs(false);
   const at::Tensor labels = some_labels();
   const at::Tensor clean = in[0].to(at::kFloat).requires_grad_(), weight = in[1].to(at::kFloat).requires_grad_();
   const at::Tensor dirty = clean.detach().masked_fill(labels.lt(0).unsqueeze(2), NAN).requires_grad_();
@@ -275,7 +276,7 @@ TEST(LinearCrossEntropy, ChunksFitTheirBytesAndAreEven) {
 }
 
 TEST(LinearCrossEntropy, AutocastDoesNotMixTypes) {
-  const variable_list in = inputs(true);
+  const variable_list in = loss_inputs(true);
   const at::Tensor hidden = in[0].to(at::kFloat), weight = in[1].to(at::kFloat), bias = in[2].to(at::kFloat);
   const at::Tensor plain_loss = linear_cross_entropy(hidden, weight, bias, some_labels());
   at::autocast::set_autocast_enabled(at::kCPU, true);
@@ -285,7 +286,7 @@ TEST(LinearCrossEntropy, AutocastDoesNotMixTypes) {
 }
 
 TEST(LinearCrossEntropy, FrozenWeightsGetNoGradient) {
-  const variable_list in = inputs(true);
+  const variable_list in = loss_inputs(true);
   const at::Tensor hidden = in[0].to(at::kFloat).requires_grad_(), weight = in[1].to(at::kFloat),
                    bias = in[2].to(at::kFloat);
   linear_cross_entropy(hidden, weight, bias, some_labels()).backward();
@@ -295,8 +296,8 @@ TEST(LinearCrossEntropy, FrozenWeightsGetNoGradient) {
 
 // Two micro-batches that share one normalizer equal the whole batch; the slots start as NaN.
 TEST(LinearCrossEntropy, SlotsGatherMicroBatches) {
-  const variable_list in = inputs(true), weights{at::ones({}, at::kDouble)};
-  const Traced exact = run(plain(some_labels(), {.normalizer = 50}), in, at::kDouble, weights);
+  const variable_list in = loss_inputs(true), weights{at::ones({}, at::kDouble)};
+  const Traced exact = run(plain_loss(some_labels(), {.normalizer = 50}), in, at::kDouble, weights);
   for (const auto type : {at::kFloat, at::kBFloat16}) {
     for (const std::int64_t chunk_bytes : kChunkBytes) {
       variable_list leaves;

@@ -11,7 +11,7 @@ using namespace testing;
 
 using Fused = decltype(&dropout_add_norm);
 
-DropoutAddNormOptions options_of(NormKind norm, double p, bool return_sum) {
+DropoutAddNormOptions residual_options(NormKind norm, double p, bool return_sum) {
   return {.norm = norm, .dropout = {.seed = 9, .threshold = dropout_threshold(p)}, .return_sum = return_sum};
 }
 
@@ -24,7 +24,7 @@ Op as_op(Fused fused, const DropoutAddNormOptions& options) {
   };
 }
 
-variable_list inputs_of(std::vector<std::int64_t> shape, NormKind norm) {
+variable_list residual_inputs(std::vector<std::int64_t> shape, NormKind norm) {
   const std::int64_t n = shape.back();
   variable_list inputs{normal(shape, 1), normal(shape, 2, 1, 0.5), normal({n}, 3, 0.1, 1)};
   if (norm == NormKind::kLayer) inputs.push_back(normal({n}, 4, 0.5));
@@ -38,9 +38,9 @@ TEST(DropoutAddNorm, ValuesAndGradientsMatchTheReferenceInFp64) {
       for (const double p : {0.0, 0.1, 1.0}) {
         for (const bool return_sum : {false, true}) {
           SCOPED_TRACE(p);
-          const auto options = options_of(norm, p, return_sum);
+          const auto options = residual_options(norm, p, return_sum);
           expect_matches(as_op(dropout_add_norm, options), as_op(dropout_add_norm_reference, options),
-                         inputs_of(shape, norm));
+                         residual_inputs(shape, norm));
         }
       }
     }
@@ -49,10 +49,10 @@ TEST(DropoutAddNorm, ValuesAndGradientsMatchTheReferenceInFp64) {
 
 TEST(DropoutAddNorm, ColumnsThatCannotBeInvertedAreRight) {
   for (const std::int64_t bad : {5, 50}) {
-    variable_list inputs = inputs_of({20, 64}, NormKind::kLayer);
+    variable_list inputs = residual_inputs({20, 64}, NormKind::kLayer);
     inputs[2].narrow(0, 3, bad).zero_();
     for (const bool return_sum : {false, true}) {
-      const auto options = options_of(NormKind::kLayer, 0.3, return_sum);
+      const auto options = residual_options(NormKind::kLayer, 0.3, return_sum);
       expect_matches(as_op(dropout_add_norm, options), as_op(dropout_add_norm_reference, options), inputs);
     }
   }
@@ -60,8 +60,8 @@ TEST(DropoutAddNorm, ColumnsThatCannotBeInvertedAreRight) {
 
 // The mask is fixed by the rule, so that a difference quotient sees a smooth function.
 TEST(DropoutAddNorm, Fp64GradientsAgreeWithFiniteDifferences) {
-  const variable_list inputs = inputs_of({3, 17}, NormKind::kLayer);
-  const Op op = as_op(dropout_add_norm, options_of(NormKind::kLayer, 0.2, true));
+  const variable_list inputs = residual_inputs({3, 17}, NormKind::kLayer);
+  const Op op = as_op(dropout_add_norm, residual_options(NormKind::kLayer, 0.2, true));
   const variable_list weights = output_weights(op, inputs);
   const auto loss = [&](const variable_list& in) {
     const auto out = op(in);
@@ -82,7 +82,7 @@ TEST(DropoutAddNorm, Fp64GradientsAgreeWithFiniteDifferences) {
 
 // Rows of 33 elements begin inside a block of eight draws.
 TEST(DropoutAddNorm, ForwardAndBackwardDrawTheExportedMaskForEveryThreadCount) {
-  const auto options = options_of(NormKind::kLayer, 0.4, true);
+  const auto options = residual_options(NormKind::kLayer, 0.4, true);
   for (const std::int64_t n : {33, 64}) {
     const at::Tensor keep = dropout_keep_mask({501, n}, options.dropout);
     for (const int threads : {1, 2, 3, 7}) {
@@ -99,33 +99,34 @@ TEST(DropoutAddNorm, ForwardAndBackwardDrawTheExportedMaskForEveryThreadCount) {
 }
 
 TEST(DropoutAddNorm, KeepsFourBytesARow) {
-  const variable_list in = inputs_of({40, 64}, NormKind::kLayer);
+  const variable_list in = residual_inputs({40, 64}, NormKind::kLayer);
   const at::Tensor x = in[0].to(at::kFloat).requires_grad_(), residual = in[1].to(at::kFloat).requires_grad_(),
                    weight = in[2].to(at::kFloat), bias = in[3].to(at::kFloat);
   for (const bool return_sum : {false, true}) {
     const tensor::LiveBytes live;
-    const auto result = dropout_add_norm(x, residual, weight, bias, options_of(NormKind::kLayer, 0.1, return_sum));
+    const auto result =
+        dropout_add_norm(x, residual, weight, bias, residual_options(NormKind::kLayer, 0.1, return_sum));
     EXPECT_EQ(live.now(), (return_sum ? 2 : 1) * 40 * 64 * 4 + 40 * 4);
   }
 }
 
 TEST(DropoutAddNorm, EitherOutputMayBeUnused) {
-  const auto options = options_of(NormKind::kRms, 0.3, true);
+  const auto options = residual_options(NormKind::kRms, 0.3, true);
   for (const std::size_t used : {0, 1}) {
     const auto only = [used](const Op& op) {
       return [op, used](const variable_list& in) { return variable_list{op(in)[used] + in[2] * 0.0}; };
     };
     expect_matches(only(as_op(dropout_add_norm, options)), only(as_op(dropout_add_norm_reference, options)),
-                   inputs_of({12, 40}, NormKind::kRms));
+                   residual_inputs({12, 40}, NormKind::kRms));
   }
 }
 
 TEST(DropoutAddNorm, StridedInputsAndFrozenOnes) {
-  const auto options = options_of(NormKind::kLayer, 0.25, false);
+  const auto options = residual_options(NormKind::kLayer, 0.25, false);
   const auto strided = [](const Op& op) {
     return [op](const variable_list& in) { return op({in[0].t(), in[1].flip(0), in[2], in[3]}); };
   };
-  variable_list inputs = inputs_of({24, 40}, NormKind::kLayer);
+  variable_list inputs = residual_inputs({24, 40}, NormKind::kLayer);
   inputs[0] = normal({40, 24}, 5);
   expect_matches(strided(as_op(dropout_add_norm, options)), strided(as_op(dropout_add_norm_reference, options)),
                  inputs);
@@ -136,10 +137,10 @@ TEST(DropoutAddNorm, StridedInputsAndFrozenOnes) {
 }
 
 TEST(DropoutAddNorm, NanAndInfinitySpreadAsInTheReference) {
-  const auto options = options_of(NormKind::kLayer, 0.3, true);
+  const auto options = residual_options(NormKind::kLayer, 0.3, true);
   for (const std::size_t input : {0, 1, 2, 3}) {
     for (const double value : {static_cast<double>(NAN), static_cast<double>(INFINITY)}) {
-      variable_list in = inputs_of({4, 33}, NormKind::kLayer);
+      variable_list in = residual_inputs({4, 33}, NormKind::kLayer);
       in[input].view(-1)[5] = value;
       const variable_list weights{at::ones({4, 33}, at::kDouble), at::ones({4, 33}, at::kDouble)};
       const Traced exact = run(as_op(dropout_add_norm_reference, options), in, at::kDouble, weights);

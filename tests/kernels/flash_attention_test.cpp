@@ -11,7 +11,7 @@ namespace {
 
 using namespace testing;
 
-constexpr std::int64_t kBatch = 2;
+constexpr std::int64_t kFlashBatch = 2;
 const DropoutRule kRule{123456789, 7, dropout_threshold(0.2)};
 
 using Attention = at::Tensor (*)(const at::Tensor&, const at::Tensor&, const at::Tensor&, const AttentionOptions&);
@@ -39,11 +39,13 @@ Op with(Attention attention, const AttentionOptions& options) {
   };
 }
 
-variable_list inputs(std::int64_t t, std::int64_t s, std::int64_t dim, std::int64_t heads = 6, std::int64_t kv = 2) {
-  return {normal({kBatch, t, heads, dim}, 1, 1.2), normal({kBatch, s, kv, dim}, 2), normal({kBatch, s, kv, dim}, 3)};
+variable_list flash_inputs(std::int64_t t, std::int64_t s, std::int64_t dim, std::int64_t heads = 6,
+                           std::int64_t kv = 2) {
+  return {normal({kFlashBatch, t, heads, dim}, 1, 1.2), normal({kFlashBatch, s, kv, dim}, 2),
+          normal({kFlashBatch, s, kv, dim}, 3)};
 }
 
-AttentionOptions options_of(const variable_list& in, bool causal, const DropoutRule& rule) {
+AttentionOptions flash_options(const variable_list& in, bool causal, const DropoutRule& rule) {
   return {
       .heads = in[0].size(2), .kv_heads = in[1].size(2), .head_dim = in[0].size(3), .causal = causal, .dropout = rule};
 }
@@ -82,8 +84,8 @@ TEST(FlashAttention, LengthsAroundTheTilesWithAndWithoutDropout) {
     for (const bool causal : {false, true}) {
       for (const DropoutRule& rule : {DropoutRule{}, kRule}) {
         SCOPED_TRACE(::testing::Message() << length << ", causal " << causal << ", " << rule.threshold);
-        const variable_list in = inputs(length, length, 16);
-        expect_forms(in, options_of(in, causal, rule));
+        const variable_list in = flash_inputs(length, length, 16);
+        expect_forms(in, flash_options(in, causal, rule));
       }
     }
   }
@@ -92,8 +94,8 @@ TEST(FlashAttention, LengthsAroundTheTilesWithAndWithoutDropout) {
 TEST(FlashAttention, HeadSizesGroupsAndOtherNumbersOfKeys) {
   for (const std::int64_t dim : {64, 80, 24, 6}) {  // the last two take the reference
     SCOPED_TRACE(dim);
-    const variable_list in = inputs(50, 70, dim, 3, dim == 80 ? 3 : 1);
-    expect_forms(in, options_of(in, true, kRule));
+    const variable_list in = flash_inputs(50, 70, dim, 3, dim == 80 ? 3 : 1);
+    expect_forms(in, flash_options(in, true, kRule));
   }
 }
 
@@ -101,15 +103,15 @@ TEST(FlashAttention, AnAdditiveMaskOfAnyBroadcastGetsItsGradient) {
   for (const auto& shape : std::vector<std::vector<std::int64_t>>{
            {2, 6, 20, 30}, {6, 20, 30}, {2, 1, 1, 30}, {1, 6, 1, 30}, {20, 30}, {30}}) {
     SCOPED_TRACE(::testing::Message() << shape);
-    variable_list in = inputs(20, 30, 16);
+    variable_list in = flash_inputs(20, 30, 16);
     in.push_back(normal(shape, 4));
-    expect_forms(in, options_of(in, false, kRule));
+    expect_forms(in, flash_options(in, false, kRule));
   }
 }
 
 TEST(FlashAttention, OneAddendForAllKeysChangesNothingAndItsGradientIsZero) {
-  const variable_list in = inputs(20, 30, 16);
-  const AttentionOptions o = options_of(in, false, kRule);
+  const variable_list in = flash_inputs(20, 30, 16);
+  const AttentionOptions o = flash_options(in, false, kRule);
   for (const auto& shape : std::vector<std::vector<std::int64_t>>{{1, 6, 20, 1}, {2, 1, 1, 1}, {1}, {}}) {
     SCOPED_TRACE(::testing::Message() << shape);
     variable_list masked = in;
@@ -125,10 +127,10 @@ TEST(FlashAttention, OneAddendForAllKeysChangesNothingAndItsGradientIsZero) {
 }
 
 TEST(FlashAttention, BooleanMasksHideKeys) {
-  const variable_list in = inputs(40, 66, 32);
+  const variable_list in = flash_inputs(40, 66, 32);
   for (const auto& shape : std::vector<std::vector<std::int64_t>>{{2, 6, 40, 66}, {2, 1, 40, 66}, {66}, {40, 1}}) {
     SCOPED_TRACE(::testing::Message() << shape);
-    AttentionOptions o = options_of(in, false, kRule);
+    AttentionOptions o = flash_options(in, false, kRule);
     o.mask = normal(shape, 4).gt(-0.7);
     expect_forms(in, o);
     // The same as minus infinity, and as what transformers adds.
@@ -144,10 +146,10 @@ TEST(FlashAttention, BooleanMasksHideKeys) {
 }
 
 TEST(FlashAttention, ReferenceAgreesWithTorchUnderMasks) {
-  const variable_list in = inputs(12, 12, 16, 4, 4);
+  const variable_list in = flash_inputs(12, 12, 16, 4, 4);
   const auto heads = [](const at::Tensor& x) { return x.transpose(1, 2); };
   for (const at::Tensor& mask : {normal({2, 4, 12, 12}, 5), normal({2, 1, 12, 12}, 5).gt(-0.5)}) {
-    AttentionOptions o = options_of(in, false, {});
+    AttentionOptions o = flash_options(in, false, {});
     o.mask = mask;
     const at::Tensor expected = at::scaled_dot_product_attention(heads(in[0]), heads(in[1]), heads(in[2]), mask);
     EXPECT_LT(error_of(attention_reference(in[0], in[1], in[2], o).transpose(1, 2), expected), 1e-12);
@@ -155,10 +157,10 @@ TEST(FlashAttention, ReferenceAgreesWithTorchUnderMasks) {
 }
 
 TEST(FlashAttention, ReferenceDropsWhatTheMaskSays) {
-  const variable_list in = inputs(12, 20, 16, 4, 4);
-  const AttentionOptions o = options_of(in, false, kRule);
+  const variable_list in = flash_inputs(12, 20, 16, 4, 4);
+  const AttentionOptions o = flash_options(in, false, kRule);
   const at::Tensor scores = at::matmul(in[0].transpose(1, 2), in[1].permute({0, 2, 3, 1})) / 4.0;
-  const at::Tensor keep = attention_keep_mask(kRule, kBatch, 4, 12, 20);
+  const at::Tensor keep = attention_keep_mask(kRule, kFlashBatch, 4, 12, 20);
   const at::Tensor p =
       at::softmax(scores, -1).masked_fill(~keep, 0.0) * static_cast<double>(keep_scale(kRule.threshold));
   const at::Tensor expected = at::matmul(p, in[2].transpose(1, 2)).transpose(1, 2);
@@ -167,9 +169,9 @@ TEST(FlashAttention, ReferenceDropsWhatTheMaskSays) {
 
 // The fp64 path takes the reference: under a fixed mask its gradients are the slopes of its output.
 TEST(FlashAttention, GradientsInDoubleAreFiniteDifferencesUnderTheFixedMask) {
-  variable_list in = inputs(5, 9, 16);
+  variable_list in = flash_inputs(5, 9, 16);
   in.push_back(normal({6, 1, 9}, 4));
-  const AttentionOptions o = options_of(in, true, kRule);
+  const AttentionOptions o = flash_options(in, true, kRule);
   for_forms([&](Attention attention) {
     const Op op = with(attention, o);
     const variable_list weights = output_weights(op, in);
@@ -188,9 +190,9 @@ TEST(FlashAttention, GradientsInDoubleAreFiniteDifferencesUnderTheFixedMask) {
 }
 
 TEST(FlashAttention, BitsDoNotDependOnThreadsAndMasksNotOnTheForm) {
-  variable_list in = inputs(100, 100, 16);
+  variable_list in = flash_inputs(100, 100, 16);
   in.push_back(normal({6, 1, 100}, 4));
-  const AttentionOptions o = options_of(in, true, kRule);
+  const AttentionOptions o = flash_options(in, true, kRule);
   const int threads = at::get_num_threads();
   for_forms([&](Attention attention) {
     const Op op = with(attention, o);
@@ -216,13 +218,13 @@ TEST(FlashAttention, KeepMaskHasTheRateAndEqualStreamsGiveEqualMasks) {
 }
 
 TEST(FlashAttention, BlindRowsAreZeroWithZeroGradients) {
-  variable_list in = inputs(50, 70, 16);
+  variable_list in = flash_inputs(50, 70, 16);
   in.push_back(at::zeros({2, 1, 50, 70}, at::kDouble));
   in[3][1].select(1, 3).fill_(-INFINITY);  // query 3 of sequence 1 sees nothing
   for (const DropoutRule& rule : {DropoutRule{}, kRule}) {
     for (const auto type : {at::kFloat, at::kBFloat16, at::kDouble}) {
       for_forms([&](Attention attention) {
-        AttentionOptions o = options_of(in, false, rule);
+        AttentionOptions o = flash_options(in, false, rule);
         o.key_mask = at::ones({2, 70}, at::kByte);
         o.key_mask[0].zero_();  // sequence 0 sees nothing at all
         const Op op = with(attention, o);
@@ -243,16 +245,16 @@ TEST(FlashAttention, BlindRowsAreZeroWithZeroGradients) {
 TEST(FlashAttention, NanSpreadsAsInTorch) {
   for (std::size_t poisoned = 0; poisoned < 3; ++poisoned) {
     for (const float value : {NAN, INFINITY}) {
-      variable_list in = inputs(20, 20, 16, 2, 2);
+      variable_list in = flash_inputs(20, 20, 16, 2, 2);
       for (at::Tensor& x : in) x = x.to(at::kFloat);
       in[poisoned][1][5][1][3] = value;
       const auto heads = [](const at::Tensor& x) { return x.transpose(1, 2); };
       const at::Tensor expected =
           std::get<0>(at::_scaled_dot_product_attention_math(heads(in[0]), heads(in[1]), heads(in[2]))).transpose(1, 2);
       for_forms([&](Attention attention) {
-        const at::Tensor out = attention(in[0], in[1], in[2], options_of(in, false, {}));
+        const at::Tensor out = attention(in[0], in[1], in[2], flash_options(in, false, {}));
         EXPECT_TRUE(at::equal(out.isnan(), expected.isnan())) << "input " << poisoned << " with " << value;
-        const Op op = with(attention, options_of(in, false, kRule));
+        const Op op = with(attention, flash_options(in, false, kRule));
         const Traced dropped = run(op, in, at::kFloat, output_weights(op, in));
         EXPECT_TRUE(at::equal(dropped.outputs[0].isfinite().all(-1), expected.isfinite().all(-1))) << "also if dropped";
         EXPECT_TRUE(dropped.gradients[0].isnan().any().item<bool>());
@@ -262,8 +264,8 @@ TEST(FlashAttention, NanSpreadsAsInTorch) {
 }
 
 TEST(FlashAttention, ViewsOfOtherLayoutsGiveTheSame) {
-  const variable_list in = inputs(33, 40, 32);
-  const AttentionOptions o = options_of(in, false, kRule);
+  const variable_list in = flash_inputs(33, 40, 32);
+  const AttentionOptions o = flash_options(in, false, kRule);
   for_forms([&](Attention attention) {
     const Op op = with(attention, o);
     const variable_list weights = output_weights(op, in);
@@ -285,8 +287,8 @@ TEST(FlashAttention, ViewsOfOtherLayoutsGiveTheSame) {
 }
 
 TEST(FlashAttention, SecondDerivativesAreTheReferences) {
-  const variable_list in = inputs(6, 9, 16);
-  const AttentionOptions o = options_of(in, true, kRule);
+  const variable_list in = flash_inputs(6, 9, 16);
+  const AttentionOptions o = flash_options(in, true, kRule);
   const Op penalty = [&](const variable_list& x) -> variable_list {
     const at::Tensor out = flash_attention(x[0], x[1], x[2], o);
     const auto slopes = torch::autograd::grad({out.square().sum()}, x, {}, true, true);
@@ -299,9 +301,9 @@ TEST(FlashAttention, SecondDerivativesAreTheReferences) {
 
 TEST(FlashAttention, ARetainedGraphGivesTheSameTwiceAndChangedInputsAreNoticed) {
   for_forms([&](Attention attention) {
-    variable_list in = inputs(20, 20, 16);
+    variable_list in = flash_inputs(20, 20, 16);
     for (at::Tensor& x : in) x = x.to(at::kFloat).requires_grad_();
-    const at::Tensor out = attention(in[0], in[1], in[2], options_of(in, true, kRule));
+    const at::Tensor out = attention(in[0], in[1], in[2], flash_options(in, true, kRule));
     const auto first = torch::autograd::grad({out.sum()}, in, {}, true);
     const auto second = torch::autograd::grad({out.sum()}, in, {}, true);
     for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(at::equal(first[i], second[i]));
@@ -316,13 +318,13 @@ TEST(FlashAttention, ARetainedGraphGivesTheSameTwiceAndChangedInputsAreNoticed) 
 TEST(FlashAttention, EmptySizesAndEverythingDropped) {
   for_forms([&](Attention attention) {
     for (const auto& [t, s] : {std::pair<std::int64_t, std::int64_t>{0, 5}, {5, 0}}) {
-      const variable_list in = inputs(t, s, 16);
-      const Traced r = run(with(attention, options_of(in, false, kRule)), in, at::kFloat,
-                           {at::ones({kBatch, t, 6, 16}, at::kDouble)});
+      const variable_list in = flash_inputs(t, s, 16);
+      const Traced r = run(with(attention, flash_options(in, false, kRule)), in, at::kFloat,
+                           {at::ones({kFlashBatch, t, 6, 16}, at::kDouble)});
       EXPECT_EQ(r.outputs[0].abs().sum().item<double>() + r.gradients[1].abs().sum().item<double>(), 0.0);
     }
-    const variable_list in = inputs(10, 10, 16);
-    const Op op = with(attention, options_of(in, false, {1, 2, kDropAll}));
+    const variable_list in = flash_inputs(10, 10, 16);
+    const Op op = with(attention, flash_options(in, false, {1, 2, kDropAll}));
     const Traced r = run(op, in, at::kFloat, output_weights(op, in));
     EXPECT_EQ(r.outputs[0].abs().max().item<double>(), 0.0);
     for (const at::Tensor& gradient : r.gradients) EXPECT_EQ(gradient.abs().max().item<double>(), 0.0);
@@ -331,15 +333,15 @@ TEST(FlashAttention, EmptySizesAndEverythingDropped) {
 
 TEST(FlashAttention, PackedProjectionsTakeTheSameMasksAndDropout) {
   const std::int64_t length = 70, heads = 6, kv = 2, dim = 16;
-  const at::Tensor qkv = normal({kBatch, length, (heads + 2 * kv) * dim}, 1, 1.2);
+  const at::Tensor qkv = normal({kFlashBatch, length, (heads + 2 * kv) * dim}, 1, 1.2);
   AttentionOptions o{.heads = heads, .kv_heads = kv, .head_dim = dim, .dropout = kRule};
   o.mask = normal({heads, 1, length}, 3);
   const Op packed = [&](const variable_list& in) -> variable_list {
     return {packed_attention(in[0].clone(), {}, {}, o)};
   };
   const Op separate = [&](const variable_list& in) -> variable_list {
-    const auto parts = in[0].view({kBatch, length, -1, dim}).split_with_sizes({heads, kv, kv}, 2);
-    return {flash_attention(parts[0], parts[1], parts[2], o).reshape({kBatch, length, -1})};
+    const auto parts = in[0].view({kFlashBatch, length, -1, dim}).split_with_sizes({heads, kv, kv}, 2);
+    return {flash_attention(parts[0], parts[1], parts[2], o).reshape({kFlashBatch, length, -1})};
   };
   const variable_list weights = output_weights(separate, {qkv});
   for (const auto type : {at::kFloat, at::kBFloat16, at::kDouble}) {
@@ -351,31 +353,32 @@ TEST(FlashAttention, PackedProjectionsTakeTheSameMasksAndDropout) {
 
 TEST(FlashAttention, WithoutGradientsNothingIsTracked) {
   const at::NoGradGuard no_grad;
-  const variable_list in = inputs(20, 20, 16);
+  const variable_list in = flash_inputs(20, 20, 16);
   for_forms([&](Attention attention) {
     const at::Tensor q = in[0].to(at::kFloat).requires_grad_();
-    EXPECT_FALSE(attention(q, in[1].to(at::kFloat), in[2].to(at::kFloat), options_of(in, true, kRule)).requires_grad());
+    EXPECT_FALSE(
+        attention(q, in[1].to(at::kFloat), in[2].to(at::kFloat), flash_options(in, true, kRule)).requires_grad());
   });
 }
 
 TEST(FlashAttention, NothingIsKeptButTheOutputAndOneFloatARowOrTheProbabilities) {
   for (const auto type : {at::kFloat, at::kBFloat16}) {
-    variable_list in = inputs(50, 70, 16);
+    variable_list in = flash_inputs(50, 70, 16);
     for (at::Tensor& x : in) x = x.to(type).requires_grad_();
     const auto size = static_cast<std::int64_t>(c10::elementSize(type));
-    const std::int64_t rows = kBatch * 50 * 6, output = rows * 16 * size;
+    const std::int64_t rows = kFlashBatch * 50 * 6, output = rows * 16 * size;
     for_forms([&](Attention attention) {
       const tensor::LiveBytes live;
       const std::int64_t before = live.now();
-      const at::Tensor out = attention(in[0], in[1], in[2], options_of(in, true, kRule));
+      const at::Tensor out = attention(in[0], in[1], in[2], flash_options(in, true, kRule));
       EXPECT_EQ(live.now() - before, output + rows * (attention == flash_attention ? 4 : 70 * size));
     });
   }
 }
 
 TEST(FlashAttention, MessagesNameWhatDoesNotFit) {
-  const variable_list in = inputs(4, 5, 16);
-  AttentionOptions o = options_of(in, false, {});
+  const variable_list in = flash_inputs(4, 5, 16);
+  AttentionOptions o = flash_options(in, false, {});
   EXPECT_MESSAGE(flash_attention(in[0], in[1], in[2][0], o), "expected [B, T, heads, D]");
   EXPECT_MESSAGE(flash_attention(in[0], in[1], in[2].narrow(1, 0, 4), o), "do not fit queries [2, 4, 6, 16]");
   EXPECT_MESSAGE(flash_attention(in[0].narrow(2, 0, 5), in[1], in[2], o), "5 heads of 16 cannot share 2");

@@ -54,12 +54,6 @@ const std::vector<Block> kBlocks{{false, true},
                                  {true, true},
                                  {true, false, WeightLayout::kOutIn, Activation::kGeluTanh}};
 
-variable_list leaves(const variable_list& tensors, at::ScalarType type) {
-  variable_list result;
-  for (const auto& tensor : tensors) result.push_back(tensor.to(type, false, true).requires_grad_());
-  return result;
-}
-
 TEST(MlpMemory, RunningTheFirstLayerAgainGivesTheSameBits) {
   for (const Block& block : kBlocks) {
     for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
@@ -96,20 +90,14 @@ TEST(MlpMemory, Int8LeavesTheValueAndCostsGradientsAboutOnePercent) {
   }
 }
 
-std::int64_t kept_bytes(const std::function<at::Tensor()>& body) {
-  const tensor::LiveBytes live;
-  const at::Tensor result = body();
-  return live.now() - static_cast<std::int64_t>(result.numel() * result.element_size());
-}
-
 TEST(MlpMemory, KeepsWhatTheModeSaysToTheByte) {
   for (const Block& block : kBlocks) {
     for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble}) {
       for (const Sizes& s : {kSmall, kFewRows, kEmpty}) {
         SCOPED_TRACE(::testing::Message() << block.gated << ' ' << type << ' ' << s.rows);
         const std::int64_t rows = s.rows / 2 * 2, inner = rows * s.inner * (block.gated ? 2 : 1);
-        variable_list in = leaves(block.inputs(s), type);
-        const auto bytes = [&](MlpMemory memory) { return kept_bytes([&] { return block.op(memory)(in)[0]; }); };
+        variable_list in = leaves_of(block.inputs(s), type);
+        const auto bytes = [&](MlpMemory memory) { return kept_beside([&] { return block.op(memory)(in)[0]; }); };
         EXPECT_EQ(bytes(MlpMemory::kActivationInput), inner * static_cast<std::int64_t>(at::elementSize(type)));
         EXPECT_EQ(bytes(MlpMemory::kInput), 0);
         EXPECT_EQ(bytes(MlpMemory::kInt8), stashed_bytes(rows * s.in) + stashed_bytes(inner));
@@ -126,11 +114,11 @@ TEST(MlpMemory, KeepsWhatTheModeSaysToTheByte) {
 // A frozen first layer lets go of x.
 TEST(MlpMemory, AFrozenFirstLayerDoesNotKeepTheInput) {
   for (const Block& block : kBlocks) {
-    variable_list in = leaves(block.inputs(kSmall), at::kFloat);
+    variable_list in = leaves_of(block.inputs(kSmall), at::kFloat);
     const at::Tensor leaf = in[0];
     const auto x_bytes = static_cast<std::int64_t>(leaf.nbytes());
     const auto bytes = [&](MlpMemory memory) {
-      return kept_bytes([&] {
+      return kept_beside([&] {
         in[0] = leaf * 2;
         const at::Tensor y = block.op(memory)(in)[0];
         in[0] = at::Tensor();
@@ -149,7 +137,7 @@ TEST(MlpMemory, AFrozenFirstLayerDoesNotKeepTheInput) {
 TEST(MlpMemory, RetainedGraphsGiveTheSameGradientsAgain) {
   for (const Block& block : kBlocks) {
     for (const MlpMemory memory : kModes) {
-      const variable_list in = leaves(block.inputs(kSmall), at::kFloat);
+      const variable_list in = leaves_of(block.inputs(kSmall), at::kFloat);
       const at::Tensor y = block.op(memory)(in)[0].sum();
       const auto gradients = [&](bool keep) { return torch::autograd::grad({y}, in, {}, keep); };
       const auto first = gradients(true), second = gradients(true), third = gradients(false);
@@ -163,7 +151,7 @@ TEST(MlpMemory, RetainedGraphsGiveTheSameGradientsAgain) {
 TEST(MlpMemory, WeightGradientsGoToTheirSlots) {
   for (const Block& block : kBlocks) {
     for (const MlpMemory memory : kModes) {
-      const variable_list in = leaves(block.inputs(kSmall), at::kFloat);
+      const variable_list in = leaves_of(block.inputs(kSmall), at::kFloat);
       const auto expected = torch::autograd::grad({block.op(memory)(in)[0].sum()}, in);
       const variable_list parameters(in.begin() + 1, in.end());
       Sinks sinks(parameters);
@@ -199,7 +187,7 @@ TEST(MlpMemory, FrozenPartsAndStridedInputs) {
 TEST(MlpMemory, SecondDerivativesAndSteppedWeightsAreRefusedInWords) {
   for (const Block& block : kBlocks) {
     for (const MlpMemory memory : kModes) {
-      const variable_list in = leaves(block.inputs(kSmall), at::kFloat);
+      const variable_list in = leaves_of(block.inputs(kSmall), at::kFloat);
       const auto g = torch::autograd::grad({block.op(memory)(in)[0].sum()}, {in[0]}, {}, true, true)[0];
       const auto refused = [](const std::function<void()>& function) {
         return error_text(function).find("mlp: second derivatives are not available") != std::string::npos;

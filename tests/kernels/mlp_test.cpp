@@ -10,11 +10,12 @@ namespace {
 
 using namespace testing;
 
-constexpr Activation kKinds[] = {Activation::kGeluErf, Activation::kGeluTanh, Activation::kSilu,
-                                 Activation::kQuickGelu};
+constexpr Activation kMlpKinds[] = {Activation::kGeluErf, Activation::kGeluTanh, Activation::kSilu,
+                                    Activation::kQuickGelu};
 
 /// x, weight1, bias1, weight2, bias2.
-variable_list inputs(std::int64_t rows, std::int64_t in, std::int64_t inner, std::int64_t out, WeightLayout layout) {
+variable_list mlp_inputs(std::int64_t rows, std::int64_t in, std::int64_t inner, std::int64_t out,
+                         WeightLayout layout) {
   const bool out_in = layout == WeightLayout::kOutIn;
   const auto shape = [&](std::int64_t a, std::int64_t b) {
     return out_in ? std::vector<std::int64_t>{b, a} : std::vector<std::int64_t>{a, b};
@@ -23,7 +24,7 @@ variable_list inputs(std::int64_t rows, std::int64_t in, std::int64_t inner, std
           normal(shape(inner, out), 4, 0.3), normal({out}, 5)};
 }
 
-Op ours(Activation kind, WeightLayout layout) {
+Op mlp_op(Activation kind, WeightLayout layout) {
   return [=](const variable_list& in) -> variable_list {
     return {mlp(in[0],
                 {in[1], in.size() > 4 ? in[2] : at::Tensor(), in[in.size() > 4 ? 3 : 2],
@@ -32,7 +33,7 @@ Op ours(Activation kind, WeightLayout layout) {
   };
 }
 
-Op plain(Activation kind, WeightLayout layout) {
+Op plain_mlp(Activation kind, WeightLayout layout) {
   return [=](const variable_list& in) -> variable_list {
     const auto linear = [&](const at::Tensor& x, const at::Tensor& weight) {
       return at::matmul(x, layout == WeightLayout::kOutIn ? weight.t() : weight);
@@ -71,20 +72,20 @@ Op plain_gated(Activation kind) {
 }
 
 TEST(Mlp, ValuesAndGradientsMatchTheReferenceInFp64) {
-  for (const Activation kind : kKinds) {
+  for (const Activation kind : kMlpKinds) {
     for (const WeightLayout layout : {WeightLayout::kOutIn, WeightLayout::kInOut}) {
       for (const std::int64_t rows : {0, 3, 70}) {
         SCOPED_TRACE(rows);
-        const variable_list all = inputs(rows, 24, 37, 19, layout);
-        expect_matches(ours(kind, layout), plain(kind, layout), all, 2.0);
-        expect_matches(ours(kind, layout), plain(kind, layout), {all[0], all[1], all[3]}, 2.0);
+        const variable_list all = mlp_inputs(rows, 24, 37, 19, layout);
+        expect_matches(mlp_op(kind, layout), plain_mlp(kind, layout), all, 2.0);
+        expect_matches(mlp_op(kind, layout), plain_mlp(kind, layout), {all[0], all[1], all[3]}, 2.0);
       }
     }
   }
 }
 
 TEST(GatedMlp, ValuesAndGradientsMatchTheReferenceInFp64) {
-  for (const Activation kind : kKinds) {
+  for (const Activation kind : kMlpKinds) {
     for (const std::int64_t rows : {0, 3, 70}) {
       SCOPED_TRACE(rows);
       variable_list all = gated_inputs(rows, 24, 37, 19);
@@ -114,17 +115,10 @@ void expect_directional_derivatives(const Op& op, const variable_list& in) {
 }
 
 TEST(Mlp, Fp64GradientsMatchFiniteDifferences) {
-  for (const Activation kind : kKinds) {
-    expect_directional_derivatives(ours(kind, WeightLayout::kOutIn), inputs(11, 8, 13, 5, WeightLayout::kOutIn));
+  for (const Activation kind : kMlpKinds) {
+    expect_directional_derivatives(mlp_op(kind, WeightLayout::kOutIn), mlp_inputs(11, 8, 13, 5, WeightLayout::kOutIn));
     expect_directional_derivatives(gated(kind), gated_inputs(11, 8, 13, 5));
   }
-}
-
-template <class Body>
-std::int64_t kept_bytes(Body body) {
-  const tensor::LiveBytes live;
-  const at::Tensor result = body();
-  return live.now() - static_cast<std::int64_t>(result.numel() * result.element_size());
 }
 
 // The input lives outside; beside it only the activation's input is kept.
@@ -132,25 +126,25 @@ TEST(Mlp, KeepsOnlyTheActivationsInput) {
   for (const auto type : {at::kFloat, at::kBFloat16, at::kDouble}) {
     const auto unit = static_cast<std::int64_t>(at::elementSize(type));
     variable_list in;
-    for (const auto& tensor : inputs(9, 24, 37, 19, WeightLayout::kOutIn))
+    for (const auto& tensor : mlp_inputs(9, 24, 37, 19, WeightLayout::kOutIn))
       in.push_back(tensor.to(type).requires_grad_());
     const Activation kind = Activation::kGeluErf;
-    EXPECT_EQ(kept_bytes([&] { return ours(kind, WeightLayout::kOutIn)(in)[0]; }), 18 * 37 * unit);
+    EXPECT_EQ(kept_beside([&] { return mlp_op(kind, WeightLayout::kOutIn)(in)[0]; }), 18 * 37 * unit);
     variable_list gate;
     for (const auto& tensor : gated_inputs(9, 24, 37, 19)) gate.push_back(tensor.to(type).requires_grad_());
-    EXPECT_EQ(kept_bytes([&] { return gated(kind)(gate)[0]; }), 9 * 2 * 37 * unit);
+    EXPECT_EQ(kept_beside([&] { return gated(kind)(gate)[0]; }), 9 * 2 * 37 * unit);
     const at::NoGradGuard no_grad;
-    EXPECT_EQ(kept_bytes([&] { return ours(kind, WeightLayout::kOutIn)(in)[0]; }), 0);
-    EXPECT_EQ(kept_bytes([&] { return gated(kind)(gate)[0]; }), 0);
+    EXPECT_EQ(kept_beside([&] { return mlp_op(kind, WeightLayout::kOutIn)(in)[0]; }), 0);
+    EXPECT_EQ(kept_beside([&] { return gated(kind)(gate)[0]; }), 0);
   }
 }
 
 TEST(Mlp, RetainedGraphsGiveTheSameGradientsAgain) {
   for (const bool is_gated : {false, true}) {
     variable_list in;
-    const auto tensors = is_gated ? gated_inputs(9, 24, 37, 19) : inputs(9, 24, 37, 19, WeightLayout::kOutIn);
+    const auto tensors = is_gated ? gated_inputs(9, 24, 37, 19) : mlp_inputs(9, 24, 37, 19, WeightLayout::kOutIn);
     for (const auto& tensor : tensors) in.push_back(tensor.to(at::kFloat).requires_grad_());
-    const at::Tensor y = (is_gated ? gated(Activation::kSilu) : ours(Activation::kSilu, WeightLayout::kOutIn))(in)[0];
+    const at::Tensor y = (is_gated ? gated(Activation::kSilu) : mlp_op(Activation::kSilu, WeightLayout::kOutIn))(in)[0];
     const auto gradients = [&](bool keep) { return torch::autograd::grad({y.sum()}, in, {}, keep); };
     const auto first = gradients(true), second = gradients(true), third = gradients(false);
     for (std::size_t i = 0; i < in.size(); ++i) {
@@ -159,38 +153,28 @@ TEST(Mlp, RetainedGraphsGiveTheSameGradientsAgain) {
   }
 }
 
-template <class Body>
-std::string torch_error(Body body) {
-  try {
-    body();
-  } catch (const std::exception& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 TEST(Mlp, SecondDerivativesAndSteppedWeightsAreRefusedInWords) {
   for (const bool is_gated : {false, true}) {
     variable_list in;
-    const auto tensors = is_gated ? gated_inputs(9, 24, 37, 19) : inputs(9, 24, 37, 19, WeightLayout::kOutIn);
+    const auto tensors = is_gated ? gated_inputs(9, 24, 37, 19) : mlp_inputs(9, 24, 37, 19, WeightLayout::kOutIn);
     for (const auto& tensor : tensors) in.push_back(tensor.to(at::kFloat).requires_grad_());
-    const Op op = is_gated ? gated(Activation::kSilu) : ours(Activation::kSilu, WeightLayout::kOutIn);
+    const Op op = is_gated ? gated(Activation::kSilu) : mlp_op(Activation::kSilu, WeightLayout::kOutIn);
     const auto g = torch::autograd::grad({op(in)[0].sum()}, {in[0]}, {}, true, true)[0];
-    EXPECT_NE(torch_error([&] { g.sum().backward(); }).find("mlp: second derivatives are not available"),
+    EXPECT_NE(error_text([&] { g.sum().backward(); }).find("mlp: second derivatives are not available"),
               std::string::npos);
     const at::Tensor y = op(in)[0];
     {
       const at::NoGradGuard no_grad;
       in[1].mul_(0.5);
     }
-    EXPECT_NE(torch_error([&] { y.sum().backward(); }).find("modified by an inplace operation"), std::string::npos);
+    EXPECT_NE(error_text([&] { y.sum().backward(); }).find("modified by an inplace operation"), std::string::npos);
   }
 }
 
 TEST(Mlp, WeightGradientsGoToTheirSlots) {
   for (const bool is_gated : {false, true}) {
-    const auto tensors = is_gated ? gated_inputs(40, 24, 37, 19) : inputs(20, 24, 37, 19, WeightLayout::kOutIn);
-    const Op op = is_gated ? gated(Activation::kGeluTanh) : ours(Activation::kGeluTanh, WeightLayout::kOutIn);
+    const auto tensors = is_gated ? gated_inputs(40, 24, 37, 19) : mlp_inputs(20, 24, 37, 19, WeightLayout::kOutIn);
+    const Op op = is_gated ? gated(Activation::kGeluTanh) : mlp_op(Activation::kGeluTanh, WeightLayout::kOutIn);
     variable_list in;
     for (const auto& tensor : tensors) in.push_back(tensor.to(at::kFloat).requires_grad_());
     const auto expected = torch::autograd::grad({op(in)[0].sum()}, in);
@@ -206,21 +190,21 @@ TEST(Mlp, WeightGradientsGoToTheirSlots) {
 }
 
 TEST(Mlp, FrozenWeightsStridedInputsAndNan) {
-  const variable_list in = inputs(9, 24, 37, 19, WeightLayout::kOutIn);
+  const variable_list in = mlp_inputs(9, 24, 37, 19, WeightLayout::kOutIn);
   at::Tensor x = in[0].to(at::kFloat).transpose(0, 1).detach().requires_grad_();
   variable_list frozen;
   for (const auto& tensor : in) frozen.push_back(tensor.to(at::kFloat));
   frozen[0] = x;
-  const at::Tensor y = ours(Activation::kSilu, WeightLayout::kOutIn)(frozen)[0];
+  const at::Tensor y = mlp_op(Activation::kSilu, WeightLayout::kOutIn)(frozen)[0];
   const at::Tensor g = torch::autograd::grad({y.sum()}, {x})[0];
   const at::Tensor expected =
-      torch::autograd::grad({plain(Activation::kSilu, WeightLayout::kOutIn)(frozen)[0].sum()}, {x})[0];
+      torch::autograd::grad({plain_mlp(Activation::kSilu, WeightLayout::kOutIn)(frozen)[0].sum()}, {x})[0];
   EXPECT_LT(error_of(g, expected.to(at::kDouble)), 1e-5);
   // Not a number in one row stays in that row.
   frozen[0] = in[0].to(at::kFloat).clone();
   frozen[0][0][2][3] = NAN;
   frozen[0].requires_grad_();
-  const at::Tensor odd = ours(Activation::kGeluErf, WeightLayout::kOutIn)(frozen)[0];
+  const at::Tensor odd = mlp_op(Activation::kGeluErf, WeightLayout::kOutIn)(frozen)[0];
   const at::Tensor slopes = torch::autograd::grad({odd.sum()}, {frozen[0]})[0];
   EXPECT_EQ(odd.isnan().sum().item<std::int64_t>(), 19);
   EXPECT_EQ(slopes.isnan().sum().item<std::int64_t>(), 24);

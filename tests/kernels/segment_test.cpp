@@ -25,11 +25,11 @@ at::Tensor block(const at::Tensor& x, const at::Tensor& w1, const at::Tensor& b1
 }
 
 /// x, w1, b1, w2.
-variable_list inputs(std::int64_t rows) {
+variable_list segment_inputs(std::int64_t rows) {
   return {normal({2, rows, 24}, 1), normal({37, 24}, 2, 0.3), normal({37}, 3), normal({19, 37}, 4, 0.3)};
 }
 
-Op plain() {
+Op plain_segment() {
   return [](const variable_list& in) -> variable_list { return {block(in[0], in[1], in[2], in[3])}; };
 }
 
@@ -40,19 +40,13 @@ Op rerun(KeepInput keep = KeepInput::kTensor) {
   };
 }
 
-variable_list leaves(const variable_list& tensors, at::ScalarType type) {
-  variable_list result;
-  for (const auto& tensor : tensors) result.push_back(tensor.to(type, false, true).requires_grad_());
-  return result;
-}
-
 TEST(Segment, GradientsAreThoseOfTheBodyBitForBit) {
   for (const auto type : {at::kDouble, at::kFloat, at::kBFloat16}) {
     for (const std::int64_t rows : {0, 1, 20}) {
       SCOPED_TRACE(::testing::Message() << type << ", " << rows);
-      const variable_list weights = output_weights(plain(), inputs(rows));
-      const Traced expected = run(plain(), inputs(rows), type, weights);
-      const Traced actual = run(rerun(), inputs(rows), type, weights);
+      const variable_list weights = output_weights(plain_segment(), segment_inputs(rows));
+      const Traced expected = run(plain_segment(), segment_inputs(rows), type, weights);
+      const Traced actual = run(rerun(), segment_inputs(rows), type, weights);
       for (std::size_t i = 0; i < 4; ++i) EXPECT_TRUE(at::equal(actual.gradients[i], expected.gradients[i])) << i;
       EXPECT_LE(error_of(actual.outputs[0], expected.outputs[0].to(at::kDouble)),
                 type == at::kBFloat16 ? 0x1p-7 : 1e-6);
@@ -64,7 +58,7 @@ TEST(Segment, AnySubsetMayBeFrozen) {
   for (unsigned mask = 0; mask < 16; ++mask) {
     SCOPED_TRACE(mask);
     variable_list in, wanted;
-    for (const auto& tensor : inputs(5)) {
+    for (const auto& tensor : segment_inputs(5)) {
       in.push_back(tensor.clone().requires_grad_((mask >> in.size()) & 1));
       if (in.back().requires_grad()) wanted.push_back(in.back());
     }
@@ -72,60 +66,54 @@ TEST(Segment, AnySubsetMayBeFrozen) {
     EXPECT_EQ(y.requires_grad(), mask != 0);
     if (mask == 0) continue;
     const auto actual = torch::autograd::grad({y.sum()}, wanted);
-    const auto expected = torch::autograd::grad({plain()(in)[0].sum()}, wanted);
+    const auto expected = torch::autograd::grad({plain_segment()(in)[0].sum()}, wanted);
     for (std::size_t i = 0; i < wanted.size(); ++i) EXPECT_TRUE(at::equal(actual[i], expected[i])) << i;
   }
 }
 
 TEST(Segment, GradientsOfSomeInputsOnlyAndOfNonLeaves) {
-  const variable_list in = leaves(inputs(5), at::kDouble);
+  const variable_list in = leaves_of(segment_inputs(5), at::kDouble);
   const auto doubled = [&](const Op& op) { return op({in[0] * 2, in[1] * 3, in[2], in[3]})[0].sum(); };
   for (std::size_t i = 0; i < 4; ++i) {
     const at::Tensor actual = torch::autograd::grad({doubled(rerun())}, {in[i]})[0];
-    EXPECT_TRUE(at::equal(actual, torch::autograd::grad({doubled(plain())}, {in[i]})[0])) << i;
+    EXPECT_TRUE(at::equal(actual, torch::autograd::grad({doubled(plain_segment())}, {in[i]})[0])) << i;
   }
   doubled(rerun()).backward();
   for (std::size_t i = 0; i < 4; ++i) {
-    EXPECT_TRUE(at::equal(in[i].grad(), torch::autograd::grad({doubled(plain())}, {in[i]})[0])) << i;
+    EXPECT_TRUE(at::equal(in[i].grad(), torch::autograd::grad({doubled(plain_segment())}, {in[i]})[0])) << i;
   }
 }
 
 TEST(Segment, StridedInputs) {
-  variable_list in = leaves(inputs(5), at::kFloat);
+  variable_list in = leaves_of(segment_inputs(5), at::kFloat);
   const at::Tensor base = normal({24, 5, 2}, 9).to(at::kFloat).requires_grad_();
   in[0] = base.permute({2, 1, 0});
-  const at::Tensor expected = torch::autograd::grad({plain()(in)[0].sum()}, {base})[0];
+  const at::Tensor expected = torch::autograd::grad({plain_segment()(in)[0].sum()}, {base})[0];
   EXPECT_TRUE(at::equal(torch::autograd::grad({rerun()(in)[0].sum()}, {base})[0], expected));
   EXPECT_LT(
       error_of(torch::autograd::grad({rerun(KeepInput::kInt8)(in)[0].sum()}, {base})[0], expected.to(at::kDouble)),
       0.01);
 }
 
-std::int64_t kept_bytes(const std::function<at::Tensor()>& body) {
-  const tensor::LiveBytes live;
-  const at::Tensor result = body();
-  return live.now() - static_cast<std::int64_t>(result.numel() * result.element_size());
-}
-
 TEST(Segment, KeepsTheInputOnly) {
   for (const auto type : {at::kFloat, at::kBFloat16, at::kDouble}) {
     for (const std::int64_t rows : {0, 3, 20}) {
-      const variable_list in = leaves(inputs(rows), type);
-      EXPECT_EQ(kept_bytes([&] { return rerun()(in)[0]; }), 0);
-      EXPECT_EQ(kept_bytes([&] { return rerun(KeepInput::kInt8)(in)[0]; }), stashed_bytes(2 * rows * 24));
+      const variable_list in = leaves_of(segment_inputs(rows), type);
+      EXPECT_EQ(kept_beside([&] { return rerun()(in)[0]; }), 0);
+      EXPECT_EQ(kept_beside([&] { return rerun(KeepInput::kInt8)(in)[0]; }), stashed_bytes(2 * rows * 24));
       variable_list strided = in;
       strided[0] = in[0].transpose(0, 1);
-      EXPECT_EQ(kept_bytes([&] { return rerun()(strided)[0]; }), 0);
+      EXPECT_EQ(kept_beside([&] { return rerun()(strided)[0]; }), 0);
       const at::NoGradGuard no_grad;
-      EXPECT_EQ(kept_bytes([&] { return rerun(KeepInput::kInt8)(in)[0]; }), 0);
+      EXPECT_EQ(kept_beside([&] { return rerun(KeepInput::kInt8)(in)[0]; }), 0);
     }
   }
 }
 
 TEST(Segment, AnInt8InputLeavesTheValueAndCostsGradientsLessThanOnePercent) {
-  const variable_list weights = output_weights(plain(), inputs(200));
-  const Traced exact = run(plain(), inputs(200), at::kFloat, weights);
-  const Traced packed = run(rerun(KeepInput::kInt8), inputs(200), at::kFloat, weights);
+  const variable_list weights = output_weights(plain_segment(), segment_inputs(200));
+  const Traced exact = run(plain_segment(), segment_inputs(200), at::kFloat, weights);
+  const Traced packed = run(rerun(KeepInput::kInt8), segment_inputs(200), at::kFloat, weights);
   EXPECT_TRUE(at::equal(packed.outputs[0], exact.outputs[0]));
   for (std::size_t i = 0; i < 4; ++i) {
     const double error = error_of(packed.gradients[i], exact.gradients[i].to(at::kDouble));
@@ -161,7 +149,7 @@ TEST(Segment, BodiesRunOnceWithoutGradientsAndTwiceWithThem) {
 
 TEST(Segment, SlotsGatherMicroBatches) {
   for (const KeepInput keep : {KeepInput::kTensor, KeepInput::kInt8}) {
-    const variable_list in = leaves(
+    const variable_list in = leaves_of(
         {normal({40, 24}, 1), normal({37, 24}, 2, 0.3), normal({37}, 3), normal({24, 37}, 4, 0.3), normal({24}, 5)},
         at::kFloat);
     const variable_list parameters(in.begin() + 1, in.end());
@@ -209,7 +197,7 @@ TEST(Segment, DeepNestingWorksAndItsThreadsSeeTheSlots) {
 
 TEST(Segment, RetainedGraphsGiveTheSameGradientsAgain) {
   for (const KeepInput keep : {KeepInput::kTensor, KeepInput::kInt8}) {
-    const variable_list in = leaves(inputs(5), at::kFloat);
+    const variable_list in = leaves_of(segment_inputs(5), at::kFloat);
     const at::Tensor y = rerun(keep)(in)[0].sum();
     const auto gradients = [&](bool retain) { return torch::autograd::grad({y}, in, {}, retain); };
     const auto first = gradients(true), second = gradients(true), third = gradients(false);
@@ -221,7 +209,7 @@ TEST(Segment, RetainedGraphsGiveTheSameGradientsAgain) {
 }
 
 TEST(Segment, SecondDerivativesAreRefusedInWords) {
-  const variable_list in = leaves(inputs(5), at::kFloat);
+  const variable_list in = leaves_of(segment_inputs(5), at::kFloat);
   const at::Tensor head = normal({2, 5, 19}, 9).to(at::kFloat).requires_grad_();
   const auto gradients = torch::autograd::grad(rerun()(in), in, {head}, true, true);
   const auto refused = [](const std::function<void()>& function) {
@@ -237,7 +225,7 @@ TEST(Segment, SecondDerivativesAreRefusedInWords) {
 
 TEST(Segment, ChangedParametersAndInputsAreRefused) {
   for (const std::size_t changed : {0u, 3u}) {
-    const variable_list in = leaves(inputs(5), at::kFloat);
+    const variable_list in = leaves_of(segment_inputs(5), at::kFloat);
     const at::Tensor y = rerun()(in)[0];
     {
       const at::NoGradGuard no_grad;
@@ -248,7 +236,7 @@ TEST(Segment, ChangedParametersAndInputsAreRefused) {
 }
 
 TEST(Segment, ForgottenParametersAreAnErrorAndNotAMissingGradient) {
-  const variable_list in = leaves(inputs(5), at::kFloat);
+  const variable_list in = leaves_of(segment_inputs(5), at::kFloat);
   const Body body = [&](const at::Tensor& x) { return block(x, in[1], in[2], in[3]); };
   const at::Tensor y = rerun_segment(body, in[0], {in[1], in[3]});
   EXPECT_NE(error_text([&] { y.sum().backward(); }).find("reads a leaf of shape [37] that wants a gradient"),
@@ -256,10 +244,10 @@ TEST(Segment, ForgottenParametersAreAnErrorAndNotAMissingGradient) {
 }
 
 TEST(Segment, GradientHooksFireOnce) {
-  const variable_list in = leaves(inputs(5), at::kDouble);
+  const variable_list in = leaves_of(segment_inputs(5), at::kDouble);
   const at::Tensor product = in[3] * 1.5;
   const variable_list used{in[0], in[1], in[2], product};
-  const auto expected = torch::autograd::grad({plain()(used)[0].sum()}, {in[0], in[1], in[2], product});
+  const auto expected = torch::autograd::grad({plain_segment()(used)[0].sum()}, {in[0], in[1], in[2], product});
   product.retain_grad();
   int fired = 0;
   for (const at::Tensor& tensor : used) {
@@ -331,7 +319,7 @@ TEST(Segment, IntegerInputsIdentityAndConstants) {
 }
 
 TEST(Segment, WhatFollowsMayWorkInPlace) {
-  const variable_list in = leaves(inputs(5), at::kDouble);
+  const variable_list in = leaves_of(segment_inputs(5), at::kDouble);
   const Body body = [&](const at::Tensor& z) { return block(z, in[1], in[2], in[3]).view({-1}); };
   const auto gradient = [&](at::Tensor y) { return torch::autograd::grad({y.mul_(2).sum()}, {in[0]})[0]; };
   EXPECT_TRUE(at::equal(gradient(rerun_segment(body, in[0], {in[1], in[2], in[3]})), gradient(body(in[0]))));

@@ -13,6 +13,7 @@
 
 #include "gantry/base/check.h"
 #include "gantry/tensor/gradient_sink.h"
+#include "gantry/tensor/live_bytes.h"
 #include "tests/test_support.h"
 
 namespace gantry::kernels::testing {
@@ -34,14 +35,21 @@ inline double error_of(const at::Tensor& actual, const at::Tensor& expected) {
   return difference == 0 ? 0.0 : (std::isnan(error) ? INFINITY : error);
 }
 
+/// Copies in another type that require gradients.
+inline variable_list leaves_of(const variable_list& tensors, at::ScalarType type) {
+  variable_list result;
+  for (const auto& tensor : tensors) result.push_back(tensor.to(type, false, true).requires_grad_());
+  return result;
+}
+
 struct Traced {
   variable_list outputs, gradients;
 };
 
 /// Runs `op` on copies of the inputs in `type`; gradients of sum(outputs * weights) with respect to every input.
 inline Traced run(const Op& op, const variable_list& inputs, at::ScalarType type, const variable_list& weights) {
-  variable_list leaves, heads;
-  for (const auto& input : inputs) leaves.push_back(input.to(type, false, true).requires_grad_());
+  const variable_list leaves = leaves_of(inputs, type);
+  variable_list heads;
   Traced result;
   result.outputs = op(leaves);
   for (std::size_t i = 0; i < weights.size(); ++i) heads.push_back(weights[i].to(result.outputs[i].scalar_type()));
@@ -93,6 +101,13 @@ using tests::input_error;
     const std::string message = ::gantry::kernels::testing::input_error([&] { (void)(statement); }); \
     EXPECT_NE(message.find(part), std::string::npos) << message;                                     \
   } while (false)
+
+/// Bytes that `body` leaves alive beside its result.
+inline std::int64_t kept_beside(const std::function<at::Tensor()>& body) {
+  const tensor::LiveBytes live;
+  const at::Tensor result = body();
+  return live.now() - static_cast<std::int64_t>(result.numel() * result.element_size());
+}
 
 /// Slots full of NaN for some parameters: whoever forgets to overwrite the first time is found out.
 class Sinks {

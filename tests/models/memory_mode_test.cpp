@@ -68,12 +68,12 @@ bool zero_in_exact_arithmetic(const std::string& name) {
   return name.ends_with("key.bias") || name.ends_with("k_proj.bias");
 }
 
-struct Case {
+struct ModeCase {
   spec::Family family;
   LayerMemory memory;
 };
 
-std::string case_name(const ::testing::TestParamInfo<Case>& info) {
+std::string case_name(const ::testing::TestParamInfo<ModeCase>& info) {
   std::string name(spec::family_name(info.param.family));
   name += "_" + spec::describe(info.param.memory);
   std::replace_if(
@@ -81,8 +81,8 @@ std::string case_name(const ::testing::TestParamInfo<Case>& info) {
   return name;
 }
 
-std::vector<Case> exact_cases() {
-  std::vector<Case> result;
+std::vector<ModeCase> exact_cases() {
+  std::vector<ModeCase> result;
   for (const auto family : {spec::Family::kBert, spec::Family::kGpt2, spec::Family::kLlama}) {
     for (const auto mode : {MemoryMode::kStore, MemoryMode::kInPlace, MemoryMode::kRecompute, MemoryMode::kRerun}) {
       result.push_back({family, {mode, mode, mode}});
@@ -91,7 +91,7 @@ std::vector<Case> exact_cases() {
   return result;
 }
 
-class ExactMode : public ::testing::TestWithParam<Case> {};
+class ExactMode : public ::testing::TestWithParam<ModeCase> {};
 
 // Issue: relative error <= 1e-6 of a directional derivative with dropout, the mask fixed.
 TEST_P(ExactMode, GradientsWithDropoutMatchFiniteDifferencesInFp64) {

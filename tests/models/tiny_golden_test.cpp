@@ -12,12 +12,12 @@ using testing::relative_error;
 
 constexpr double kTolerance = 1e-5;
 
-struct Case {
+struct GoldenCase {
   const char* folder;
-  friend void PrintTo(const Case& c, std::ostream* os) { *os << c.folder; }
+  friend void PrintTo(const GoldenCase& c, std::ostream* os) { *os << c.folder; }
 };
 
-class TinyModel : public ::testing::TestWithParam<Case> {};
+class TinyModel : public ::testing::TestWithParam<GoldenCase> {};
 
 // A copy whose parameters may be written and differentiated.
 std::shared_ptr<LanguageModel> load_trainable(const std::filesystem::path& folder) {
@@ -108,8 +108,8 @@ TEST_P(TinyModel, FlatBuffersGiveTheSameGradients) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, TinyModel,
-                         ::testing::Values(Case{"tiny-llama"}, Case{"tiny-llama-tied"}, Case{"tiny-gpt2"},
-                                           Case{"tiny-bert"}),
+                         ::testing::Values(GoldenCase{"tiny-llama"}, GoldenCase{"tiny-llama-tied"},
+                                           GoldenCase{"tiny-gpt2"}, GoldenCase{"tiny-bert"}),
                          [](const auto& info) {
                            std::string name = info.param.folder;
                            std::replace(name.begin(), name.end(), '-', '_');
@@ -123,8 +123,8 @@ TEST(TinyGreedy, TokensMatch) {
     for (const auto& row : base::read_json_file(dir / folder / "golden.json")["greedy"]) {
       const auto prompt = row["prompt"].get<std::vector<std::int32_t>>();
       const auto expected = row["output"].get<std::vector<std::int32_t>>();
-      const Generation got = generate_ids(
-          *model, prompt, {.max_tokens = static_cast<std::int64_t>(expected.size()), .ignore_eos = true});
+      const Generation got =
+          generate_ids(*model, prompt, {.max_tokens = static_cast<std::int64_t>(expected.size()), .ignore_eos = true});
       EXPECT_EQ(got.ids, expected) << folder << ", prompt of " << prompt.size();
     }
   }

@@ -23,7 +23,7 @@ SearchOptions quick_options() {
   return options;
 }
 
-double best_s(const SearchResult& result) {
+double found_s(const SearchResult& result) {
   return result.feasible() ? result.ranked.front().predicted->iteration_s : INFINITY;
 }
 
@@ -56,7 +56,7 @@ TEST(Explanation, PartsAddUpToTheIteration) {
 TEST(Knobs, NoPlanIsFasterWithoutOne) {
   const SearchInput input = search_input("gpt-2.7b", "l4-1x4", 32);
   const SearchOptions options = quick_options();
-  const double best = best_s(search(input, options));
+  const double best = found_s(search(input, options));
   const std::vector<KnobValue> values = knob_values(input, options);
   EXPECT_EQ(values.size(), tunable_knobs(options.space).size());
   double before = INFINITY;
@@ -163,9 +163,9 @@ TEST(WhyNot, ComparesTheBestRestrictedPlan) {
   const WhyNot why = why_not(input, options, best.ranked[0], fmt::format("tp={}", other));
   ASSERT_TRUE(why.result.feasible());
   for (const Stage& stage : why.result.ranked[0].stages) EXPECT_EQ(stage.policy.tensor_parallel, other);
-  EXPECT_GE(best_s(why.result), best_s(best));
+  EXPECT_GE(found_s(why.result), found_s(best));
   EXPECT_MENTIONS(why.answer, fmt::format("with tp={} takes", other));
-  EXPECT_MENTIONS(why.answer, fmt::format("{:.3f} s", best_s(why.result)));
+  EXPECT_MENTIONS(why.answer, fmt::format("{:.3f} s", found_s(why.result)));
   EXPECT_MENTIONS(why.answer, "slowest stage spends most on");
 }
 

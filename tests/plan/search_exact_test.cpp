@@ -19,16 +19,16 @@ T pick(CounterRandom& random, const std::vector<T>& list) {
   return list[random.below(list.size())];
 }
 
-struct Instance {
+struct SearchInstance {
   SearchInput input;
   SearchSpace space;
   std::string text;
 };
 
 // At most four devices and four layers; ratios in halves or quarters.
-Instance random_instance(std::uint64_t seed) {
+SearchInstance random_search(std::uint64_t seed) {
   CounterRandom random(seed);
-  Instance instance;
+  SearchInstance instance;
   const auto [nodes, per_node] =
       pick<std::pair<int, int>>(random, {{1, 1}, {1, 2}, {1, 2}, {2, 1}, {1, 4}, {2, 2}, {2, 2}});
   const std::string profile = pick<std::string>(random, {"l4-mist", "l4", "a100-mist", "a100-40g"});
@@ -83,7 +83,7 @@ TEST(SearchExactness, EqualsBruteForceOverAllPolicies) {
   int feasible = 0;
   int rerun = 0;
   for (std::uint64_t seed = 1; seed <= 100; ++seed) {
-    const Instance instance = random_instance(seed);
+    const SearchInstance instance = random_search(seed);
     SCOPED_TRACE(instance.text);
     SearchOptions options;
     options.space = instance.space;

@@ -10,8 +10,9 @@
 namespace gantry::spec {
 namespace {
 
-const SymbolicSize kB = Symbol::kBatch;
-const SymbolicSize kS = Symbol::kSequence;
+using testing::kB;
+using testing::kS;
+
 const SymbolicSize kC = Symbol::kContext;
 
 std::vector<ModelConfig> families() {

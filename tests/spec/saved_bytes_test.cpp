@@ -9,8 +9,8 @@
 namespace gantry::spec {
 namespace {
 
-const SymbolicSize kB = Symbol::kBatch;
-const SymbolicSize kS = Symbol::kSequence;
+using testing::kB;
+using testing::kS;
 
 /// Bytes that the block keeps, over B*S*H and over A*S^2*B, without the norms' statistics.
 struct Coefficients {

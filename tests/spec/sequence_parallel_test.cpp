@@ -9,10 +9,10 @@
 namespace gantry::spec {
 namespace {
 
-const SymbolicSize kB = Symbol::kBatch;
-const SymbolicSize kS = Symbol::kSequence;
+using testing::kB;
+using testing::kS;
 
-std::vector<ModelConfig> families() { return {testing::llama(), testing::gpt2(), testing::bert()}; }
+std::vector<ModelConfig> split_families() { return {testing::llama(), testing::gpt2(), testing::bert()}; }
 
 GraphOptions options_of(bool sequence_parallel) {
   GraphOptions options;
@@ -22,7 +22,7 @@ GraphOptions options_of(bool sequence_parallel) {
 }
 
 TEST(SequenceParallel, DividesWhatALayerKeepsByTp) {
-  for (const ModelConfig& config : families()) {
+  for (const ModelConfig& config : split_families()) {
     const OperatorGraph graph = operator_graph(config, options_of(true));
     const OperatorGraph plain = operator_graph(config, options_of(false));
     const NodeRange layer = graph.layer(1);
@@ -35,7 +35,7 @@ TEST(SequenceParallel, DividesWhatALayerKeepsByTp) {
 }
 
 TEST(SequenceParallel, NormsDropoutAndSumsWorkOnAShareOfTheTokens) {
-  for (const ModelConfig& config : families()) {
+  for (const ModelConfig& config : split_families()) {
     const OperatorGraph graph = operator_graph(config, options_of(true));
     for (const GraphNode& node : graph.nodes()) {
       const bool local =
@@ -49,7 +49,7 @@ TEST(SequenceParallel, NormsDropoutAndSumsWorkOnAShareOfTheTokens) {
 }
 
 TEST(SequenceParallel, MovesTheSameBytesAndGathersTheInputOnceMore) {
-  for (const ModelConfig& config : families()) {
+  for (const ModelConfig& config : split_families()) {
     const OperatorGraph graph = operator_graph(config, options_of(true));
     const OperatorGraph plain = operator_graph(config, options_of(false));
     ASSERT_EQ(graph.nodes().size(), plain.nodes().size());

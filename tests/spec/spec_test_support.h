@@ -8,6 +8,7 @@
 
 #include "gantry/base/env.h"
 #include "gantry/spec/config.h"
+#include "gantry/spec/symbolic_size.h"
 #include "tests/formats/test_files.h"
 
 namespace gantry::spec::testing {
@@ -15,6 +16,9 @@ namespace gantry::spec::testing {
 using formats::testing::input_error;
 using formats::testing::TemporaryFolder;
 using formats::testing::write_raw;
+
+inline const SymbolicSize kB = Symbol::kBatch;
+inline const SymbolicSize kS = Symbol::kSequence;
 
 /// A folder of ../shared/data/llm; nothing where the data is absent.
 inline std::optional<std::filesystem::path> shared_model(const char* name) {

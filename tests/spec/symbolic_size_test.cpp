@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/spec/spec_test_support.h"
+
 namespace gantry::spec {
 namespace {
 
-const SymbolicSize kB = Symbol::kBatch;
-const SymbolicSize kS = Symbol::kSequence;
+using testing::kB;
+using testing::kS;
 
 TEST(SymbolicSize, MergesLikeTermsAndDropsZeros) {
   const SymbolicSize size = kB * kS * 2 + 3 + kS * kB * 5 - kS * 0 + 4;

@@ -20,7 +20,7 @@ ShardContent sample_content(bool masked) {
   return content;
 }
 
-std::string error_of(const std::string& bytes) {
+std::string shard_error(const std::string& bytes) {
   try {
     const ShardView view(std::as_bytes(std::span(bytes)), "s", ShardView::Verify::kAll);
   } catch (const base::InputError& error) {
@@ -57,10 +57,10 @@ INSTANTIATE_TEST_SUITE_P(Widths, ShardRoundTrip,
 
 TEST(Shard, EveryTruncationIsRefused) {
   const std::string bytes = shard_bytes(sample_content(true), 2000, 1);
-  ASSERT_EQ(error_of(bytes), "accepted");
+  ASSERT_EQ(shard_error(bytes), "accepted");
   for (std::size_t size = 0; size < bytes.size(); size += 7)
-    EXPECT_NE(error_of(bytes.substr(0, size)), "accepted") << size;
-  EXPECT_NE(error_of(bytes + "x"), "accepted");
+    EXPECT_NE(shard_error(bytes.substr(0, size)), "accepted") << size;
+  EXPECT_NE(shard_error(bytes + "x"), "accepted");
 }
 
 TEST(Shard, EveryFlippedBitIsNoticed) {
@@ -68,24 +68,24 @@ TEST(Shard, EveryFlippedBitIsNoticed) {
   for (std::size_t at = 0; at < bytes.size(); ++at) {
     std::string damaged = bytes;
     damaged[at] = static_cast<char>(damaged[at] ^ (1 << (at % 8)));
-    ASSERT_NE(error_of(damaged), "accepted") << at;
+    ASSERT_NE(shard_error(damaged), "accepted") << at;
   }
 }
 
 TEST(Shard, MessagesSayWhatIsWrong) {
   const std::string bytes = shard_bytes(sample_content(false), 2000, 1);
-  EXPECT_EQ(error_of(""), "s: 0 bytes are too few for a token shard");
-  EXPECT_EQ(error_of(std::string(64, 'x')), "s: not a token shard");
-  EXPECT_EQ(error_of(bytes.substr(0, 2000)), "s: 2000 bytes, expected 2104; the file is truncated or damaged");
+  EXPECT_EQ(shard_error(""), "s: 0 bytes are too few for a token shard");
+  EXPECT_EQ(shard_error(std::string(64, 'x')), "s: not a token shard");
+  EXPECT_EQ(shard_error(bytes.substr(0, 2000)), "s: 2000 bytes, expected 2104; the file is truncated or damaged");
   std::string damaged = bytes;
   damaged[500] = '!';
-  EXPECT_EQ(error_of(damaged), "s: the contents do not match their checksum");
+  EXPECT_EQ(shard_error(damaged), "s: the contents do not match their checksum");
   damaged = bytes;
   damaged[17] = '!';
-  EXPECT_EQ(error_of(damaged), "s: the header is damaged");
+  EXPECT_EQ(shard_error(damaged), "s: the header is damaged");
   ShardContent disordered = sample_content(false);
   disordered.starts = {0, 50, 20, 640};
-  EXPECT_EQ(error_of(shard_bytes(disordered, 2000, 1)), "s: document 2 starts at token 20");
+  EXPECT_EQ(shard_error(shard_bytes(disordered, 2000, 1)), "s: document 2 starts at token 20");
 }
 
 TEST(Shard, AccessOutsideIsRefused) {

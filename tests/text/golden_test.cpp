@@ -14,7 +14,7 @@ using base::Json;
 using Ids = std::vector<std::int32_t>;
 
 // The reference puts U+FFFD for every byte of a run of byte tokens that holds an invalid one; texts here are valid.
-void expect_golden(const Tokenizer& tokenizer, const std::string& name) {
+void expect_golden_file(const Tokenizer& tokenizer, const std::string& name) {
   const Json rows = base::read_json_file(text_data() / name / "golden.json");
   const auto texts = golden_texts();
   ASSERT_EQ(rows.size(), texts.size());
@@ -49,14 +49,14 @@ class Golden : public testing::TestWithParam<const char*> {};
 
 TEST_P(Golden, IdsAndTextEqualTheReference) {
   const auto tokenizer = load_tokenizer(text_data() / GetParam());
-  expect_golden(*tokenizer, GetParam());
+  expect_golden_file(*tokenizer, GetParam());
   expect_streams_equal(*tokenizer);
 }
 
 TEST_P(Golden, SavedAndLoadedAgainGivesTheSame) {
   const auto folder = fresh_folder(std::string("saved-") + GetParam());
   save_tokenizer(*load_tokenizer(text_data() / GetParam()), folder);
-  expect_golden(*load_tokenizer(folder), GetParam());
+  expect_golden_file(*load_tokenizer(folder), GetParam());
 }
 
 INSTANTIATE_TEST_SUITE_P(Packages, Golden,
@@ -70,7 +70,7 @@ INSTANTIATE_TEST_SUITE_P(Packages, Golden,
 
 TEST(GoldenFiles, VocabTxtEqualsTheTokenizerJsonMadeFromIt) {
   const auto tokenizer = load_tokenizer(text_data() / "bert-vocab");
-  expect_golden(*tokenizer, "bert");
+  expect_golden_file(*tokenizer, "bert");
   EXPECT_EQ(tokenizer->pad_id(), tokenizer->id_of("[PAD]"));
 }
 

@@ -21,7 +21,8 @@ inline std::vector<std::string> golden_texts() {
 
 /// A fresh folder for one test.
 inline std::filesystem::path fresh_folder(const std::string& name) {
-  const auto folder = std::filesystem::path(GANTRY_BINARY_DIR) / "text_test" / (name + ("." + std::to_string(::getpid())));
+  const auto folder =
+      std::filesystem::path(GANTRY_BINARY_DIR) / "text_test" / (name + ("." + std::to_string(::getpid())));
   std::filesystem::remove_all(folder);
   std::filesystem::create_directories(folder);
   return folder;

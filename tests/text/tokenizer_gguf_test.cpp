@@ -88,7 +88,7 @@ std::unique_ptr<Tokenizer> from(const Metadata& metadata) {
   return load_tokenizer(path);
 }
 
-std::string error_of(const Metadata& metadata) {
+std::string gguf_error(const Metadata& metadata) {
   return message_of([&] { from(metadata); });
 }
 
@@ -160,13 +160,13 @@ TEST(TokenizerGguf, DamagedMetadataIsRefusedByName) {
   const auto with = [](const char* key, formats::GgufValue value, bool pieces = false) {
     Metadata metadata = pieces ? sentencepiece("sp-bpe", "llama") : byte_level("gpt2", "gpt-2");
     set(metadata, key, std::move(value));
-    return error_of(metadata);
+    return gguf_error(metadata);
   };
   const auto expect_part = [](const std::string& message, const char* part) {
     EXPECT_NE(message.find(part), std::string::npos) << message;
     EXPECT_NE(message.find("model.gguf"), std::string::npos) << message;
   };
-  expect_part(error_of({{"general.name", std::string("x")}}), "tokenizer.ggml.model");
+  expect_part(gguf_error({{"general.name", std::string("x")}}), "tokenizer.ggml.model");
   expect_part(with("tokenizer.ggml.model", std::string("rwkv")), "'rwkv', expected gpt2, llama, t5 or bert");
   expect_part(with("tokenizer.ggml.pre", std::string("zzz")), "unknown pre-tokeniser 'zzz'");
   expect_part(with("tokenizer.ggml.token_type", std::vector<std::int32_t>{1}), "has 1 entries for");

@@ -13,7 +13,7 @@
 namespace gantry::cli::layers_bench {
 namespace {
 
-constexpr std::int64_t kBatch = 2, kHeads = 16, kHeadDim = 64;
+constexpr std::int64_t kAttentionBatch = 2, kHeads = 16, kHeadDim = 64;
 
 struct Case {
   std::string row;
@@ -24,7 +24,7 @@ struct Case {
 };
 
 void attention_row(const Bench& bench, const Case& c) {
-  const std::array<std::int64_t, 4> sizes{kBatch, c.length, kHeads, kHeadDim};
+  const std::array<std::int64_t, 4> sizes{kAttentionBatch, c.length, kHeads, kHeadDim};
   std::vector<at::Tensor> inputs;
   for (int i = 0; i < 3; ++i) inputs.push_back(at::randn(sizes).to(c.type).requires_grad_(true));
   const at::Tensor dy = at::randn(sizes).to(c.type);

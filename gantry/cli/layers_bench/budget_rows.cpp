@@ -28,7 +28,7 @@ std::vector<Group> groups() {
           {"max_batch_gpt2", "budget_throughput_gpt2", "budget_throughput_gpt2", "gpt2", 1024, 2.5}};
 }
 
-std::vector<StepArm> arms_of(const Bench& bench) {
+std::vector<StepArm> budget_arms(const Bench& bench) {
   std::vector<StepArm> arms{{.gantry = true, .arm = "recompute"},
                             {.gantry = true, .arm = "rerun"},
                             {.arm = "eager"},
@@ -84,7 +84,7 @@ void budget_rows(const Bench& bench) {
                             .sequence_length = group.sequence_length,
                             .budget_bytes = static_cast<std::int64_t>(gib * kGib),
                             .timed_batch = kTimedTokens / group.sequence_length};
-    const auto results = measure_steps(bench, settings, arms_of(bench), speeds);
+    const auto results = measure_steps(bench, settings, budget_arms(bench), speeds);
     print_rows(bench, group, results, batches, speeds);
     bench.out.table(step_table(
         speeds ? group.speed_row : group.batch_row,

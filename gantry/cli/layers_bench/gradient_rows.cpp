@@ -11,21 +11,21 @@
 namespace gantry::cli::layers_bench {
 namespace {
 
-constexpr std::int64_t kHidden = 128, kHeads = 4, kLength = 256, kBatch = 2;
+constexpr std::int64_t kTinyHidden = 128, kTinyHeads = 4, kTinyLength = 256, kTinyBatch = 2;
 constexpr double kDropout = 0.1, kStep = 1e-5;
 
 double relative_error(layers::MemoryMode mode) {
   spec::ModelConfig config = layer_config("bert", 1, kDropout);
-  config.hidden_size = kHidden;
-  config.num_heads = config.num_kv_heads = kHeads;
-  config.head_dim = kHidden / kHeads;
-  config.intermediate_size = 4 * kHidden;
+  config.hidden_size = kTinyHidden;
+  config.num_heads = config.num_kv_heads = kTinyHeads;
+  config.head_dim = kTinyHidden / kTinyHeads;
+  config.intermediate_size = 4 * kTinyHidden;
   const auto stack = models::make_layer_stack(config, 0);
   stack->to(at::kDouble);
   stack->train();
   stack->memory = {uniform(mode)};
   at::manual_seed(0);
-  const auto random = [] { return at::randn({kBatch, kLength, kHidden}, at::kDouble); };
+  const auto random = [] { return at::randn({kTinyBatch, kTinyLength, kTinyHidden}, at::kDouble); };
   const at::Tensor x = random().requires_grad_(true), weights = random(), direction = random();
   const auto loss = [&](const at::Tensor& point) {
     at::manual_seed(1);
@@ -51,9 +51,12 @@ void gradient_rows(const Bench& bench) {
   bench.out.row({row, worst, "relative", "bar", 1e-6, worst / 1e-6, 1});
   std::vector<std::string> arms{"eager"};
   if (!bench.options.no_compile) arms.insert(arms.end(), {"compile", "compile-0.5", "compile-0.2"});
-  const auto server = python_server(
-      bench, "layers_gradient_check.py",
-      {{"hidden", kHidden}, {"heads", kHeads}, {"sequence_length", kLength}, {"dropout", kDropout}, {"arms", arms}});
+  const auto server = python_server(bench, "layers_gradient_check.py",
+                                    {{"hidden", kTinyHidden},
+                                     {"heads", kTinyHeads},
+                                     {"sequence_length", kTinyLength},
+                                     {"dropout", kDropout},
+                                     {"arms", arms}});
   if (!server->missing().empty()) return bench.out.missing(row, "PyTorch", server->missing());
   const base::Json result = server->run();
   for (const std::string& arm : arms) {

@@ -18,7 +18,6 @@ namespace gantry::cli::layers_bench {
 namespace {
 
 constexpr std::int64_t kTokens = 4096, kHidden = 768, kVocab = 50257;
-constexpr double kMib = 1 << 20;
 
 /// One way to compute loss and gradients: in this process or behind a server.
 struct LossArm {

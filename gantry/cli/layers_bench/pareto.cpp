@@ -17,25 +17,24 @@ constexpr int kPanelWidth = 520;
 constexpr int kPanelHeight = 380;
 constexpr int kTop = 54, kMargin = 12;
 constexpr std::int64_t kSequenceLength = 512, kBatch = 4;
-constexpr double kMib = 1 << 20;
 constexpr double kLetterWidth = 6.2, kLineHeight = 12, kGap = 7;  // of names, pixels
 
 constexpr const char* kStyle = R"(<style>
 svg { font: 12px system-ui, sans-serif; }
 .page { fill: #fff; } .ink, text { fill: #1c2733; } .tick { fill: #55606c; font-size: 11px; }
-.head { font-size: 13px; font-weight: 600; } .name { font-size: 11px; }
+.head { font-size: 13px; font-weight: 600; } .name { font-size: 11px; paint-order: stroke; stroke: #fff; stroke-width: 3px; }
 .grid { stroke: #e3e7eb; } .axis { stroke: #9aa3ae; }
 .line { fill: none; stroke: currentColor; stroke-width: 2; stroke-linecap: round; stroke-linejoin: round; }
 .marker { fill: currentColor; stroke: #fff; stroke-width: 1.5; }
 .c0 { color: #0b6fb3; } .c1 { color: #cf5500; }
 @media (prefers-color-scheme: dark) {
   .page { fill: #1a2027; } .ink, text { fill: #e6eaee; } .tick { fill: #a9b3bd; }
-  .grid { stroke: #303943; } .axis { stroke: #66717d; } .marker { stroke: #1a2027; }
+  .grid { stroke: #303943; } .axis { stroke: #66717d; } .marker, .name { stroke: #1a2027; }
   .c0 { color: #5ab2ee; } .c1 { color: #ff9350; }
 }
 </style>)";
 
-std::vector<StepArm> arms_of(const Bench& bench) {
+std::vector<StepArm> pareto_arms(const Bench& bench) {
   std::vector<StepArm> arms;
   for (const char* mode : {"store", "in-place", "recompute", "rerun-mlp", "rerun-attention", "rerun", "int8"}) {
     arms.push_back({.gantry = true, .arm = mode});
@@ -69,7 +68,7 @@ std::vector<report::Point> front_of(const std::vector<report::Point>& by_memory)
 
 report::Plot plot_of(const std::vector<const StepResult*>& results, bool dropout) {
   report::Plot plot{dropout ? "Dropout 0.1" : "No dropout", "", "peak growth of a step, MiB", "samples/s",
-                    report::Scale::kFromZero};
+                    report::Scale::kFit};
   plot.x_logarithmic = true;
   std::vector<report::Point> points[2];
   for (const StepResult* result : results) points[result->arm.gantry ? 0 : 1].push_back(point_of(*result));
@@ -101,12 +100,19 @@ std::string names(const std::string& drawing, const report::PlotAxes& axes, std:
       std::sscanf(drawing.c_str() + frame, "data-frame=\"%lf %lf %lf %lf", &left, &right, &top, &bottom) != 4) {
     base::fail("the plot's frame is not where the names expect it");
   }
+  const auto place = [&](const StepResult& result) {
+    const report::Point point = point_of(result);
+    return report::Point{left + axes.x.position(point.x) * (right - left),
+                         bottom - axes.y.position(point.y) * (bottom - top)};
+  };
   std::string text;
   std::vector<Label> placed;
   for (const StepResult* result : results) {
-    const report::Point point = point_of(*result);
-    const double x = left + axes.x.position(point.x) * (right - left);
-    const double y = bottom - axes.y.position(point.y) * (bottom - top);
+    const auto [x, y] = place(*result);
+    placed.push_back({x - kGap / 2, x + kGap / 2, y + kGap / 2});  // the marker
+  }
+  for (const StepResult* result : results) {
+    const auto [x, y] = place(*result);
     const double width = kLetterWidth * static_cast<double>(result->arm.arm.size());
     const double start = x + kGap + width > right ? x - kGap - width : x + kGap;
     Label label{start, start + width, result->arm.gantry ? y - kGap : y + 2 * kGap};
@@ -157,7 +163,7 @@ void pareto_row(const Bench& bench) {
   if (bench.options.plot.empty() && (bench.suite.row.empty() || !bench.wants("pareto"))) return;
   const StepCase settings{
       .family = "bert", .sequence_length = kSequenceLength, .budget_bytes = 1, .batch = kBatch, .timed_batch = kBatch};
-  const auto results = measure_steps(bench, settings, arms_of(bench), true);
+  const auto results = measure_steps(bench, settings, pareto_arms(bench), true);
   bench.out.table(step_table(
       "pareto",
       fmt::format("{} layers of BERT-large, S={}, batch {}: memory and speed", kStepLayers, kSequenceLength, kBatch),

@@ -14,7 +14,7 @@ namespace {
 using layers::LayerMemory;
 using layers::MemoryMode;
 
-constexpr std::int64_t kBatch = 2;
+constexpr std::int64_t kSavedBatch = 2;
 
 struct Setting {
   std::string family;
@@ -58,13 +58,13 @@ std::vector<Row> all_rows() {
 }
 
 models::SavedLayerBytes counter_of(const Setting& setting) {
-  return {layer_config(setting.family, 1, setting.dropout), kBatch, setting.length,
+  return {layer_config(setting.family, 1, setting.dropout), kSavedBatch, setting.length,
           setting.bf16 ? at::kBFloat16 : at::kFloat};
 }
 
 // In units of B S H.
 double kept(models::SavedLayerBytes& counter, const Setting& setting, const LayerMemory& memory) {
-  const std::int64_t unit = kBatch * setting.length * layer_config(setting.family, 1, setting.dropout).hidden_size;
+  const std::int64_t unit = kSavedBatch * setting.length * layer_config(setting.family, 1, setting.dropout).hidden_size;
   return static_cast<double>(counter.of(memory)) / static_cast<double>(unit);
 }
 

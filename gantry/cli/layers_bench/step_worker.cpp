@@ -20,6 +20,7 @@ namespace gantry::cli::layers_bench {
 namespace {
 
 constexpr double kNear = 1.03;
+constexpr std::int64_t kFineness = 32;  // batches that differ by one part in this many are not told apart
 constexpr double kLearningRate = 1e-5;
 
 // Matrices first, so that query, key and value of a layer are neighbours and multiply as one.
@@ -114,22 +115,22 @@ std::int64_t largest_batch(const std::function<std::int64_t(std::int64_t)>& grow
     std::int64_t batch, bytes;
   };
   Measured fits{2, growth(2)};
-  if (fits.bytes > budget) return growth(1) <= budget ? 1 : 0;
-  Measured below{1, growth(1)};
+  const std::int64_t first = growth(1);
+  if (fits.bytes > budget) return first <= budget ? 1 : 0;
   std::int64_t too_large = 0;  // 0: none seen
-  while (too_large == 0 || too_large - fits.batch > 1) {
-    const double slope =
-        std::max(1.0, static_cast<double>(fits.bytes - below.bytes) / static_cast<double>(fits.batch - below.batch));
+  while (too_large == 0 || too_large - fits.batch > std::max<std::int64_t>(1, fits.batch / kFineness)) {
+    const double slope = std::max(1.0, static_cast<double>(fits.bytes - first) / static_cast<double>(fits.batch - 1));
     const double room = static_cast<double>(budget - fits.bytes) / slope;
     if (fits.batch > 2 && static_cast<double>(fits.bytes) + slope > kNear * static_cast<double>(budget)) break;
-    const double far = static_cast<double>(too_large > 0 ? too_large - 1 : 4 * fits.batch);
-    const auto trial = static_cast<std::int64_t>(
-        std::clamp(static_cast<double>(fits.batch) + room, static_cast<double>(fits.batch + 1), far));
+    const std::int64_t margin = std::max<std::int64_t>(1, (too_large > 0 ? too_large - fits.batch : fits.batch) / 8);
+    const std::int64_t most = too_large > 0 ? too_large - margin : 4 * fits.batch;
+    const auto line =
+        static_cast<std::int64_t>(std::min(static_cast<double>(fits.batch) + room, static_cast<double>(most)));
+    const std::int64_t trial = std::clamp(line, fits.batch + margin, most);
     const Measured tried{trial, growth(trial)};
     if (tried.bytes > budget) {
       too_large = trial;
     } else {
-      below = fits;
       fits = tried;
     }
   }

@@ -36,8 +36,9 @@ struct WorkerSettings {
 };
 
 /// The largest batch for which growth(batch), in bytes, is at most `budget`; 0 if not even 1 fits. Trial batches come
-/// from a line through the last two measurements; a batch that fits was measured, and so was the next larger one unless
-/// the line puts it 3 % above the budget.
+/// from a line through the first and the last that fits, and cut at least an eighth off what is open, because peaks
+/// vary. A batch that fits was measured, and so was a larger one that does not, the next or at most a thirtysecond part
+/// above, unless the line puts the next 3 % above the budget.
 std::int64_t largest_batch(const std::function<std::int64_t(std::int64_t)>& growth, std::int64_t budget);
 
 /// Serves until the input ends.

@@ -9,6 +9,8 @@
 
 namespace gantry::cli::layers_bench {
 
+inline constexpr double kMib = 1 << 20;
+
 struct LayersBenchOptions {
   std::string plot;         ///< file for the plot of memory against speed; empty: none
   double budget_gib = 0;    ///< of every max_batch and budget_throughput row; 0: each row's own

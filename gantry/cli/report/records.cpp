@@ -15,11 +15,11 @@ namespace {
 
 using base::Json;
 
-constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+constexpr double kNoNumber = std::numeric_limits<double>::quiet_NaN();
 constexpr std::int64_t kMaxStep = std::int64_t{1} << 53;  // beyond it a double, the plots' type, is no exact integer
 
 double parse_number_name(const std::string& text) {
-  if (text == "NaN" || text == "nan") return kNan;
+  if (text == "NaN" || text == "nan") return kNoNumber;
   if (text == "Infinity" || text == "inf" || text == "+Infinity") return std::numeric_limits<double>::infinity();
   if (text == "-Infinity" || text == "-inf") return -std::numeric_limits<double>::infinity();
   return 0;
@@ -27,7 +27,7 @@ double parse_number_name(const std::string& text) {
 
 double number(const Json& line, const char* key, std::string_view where) {
   const auto found = line.find(key);
-  if (found == line.end() || found->is_null()) return kNan;
+  if (found == line.end() || found->is_null()) return kNoNumber;
   if (found->is_number()) return found->get<double>();
   if (found->is_string()) {
     const double value = parse_number_name(found->get<std::string>());

@@ -19,7 +19,7 @@ at::Tensor empty_flags(SideFlag side, std::int64_t n) {
 }
 
 // x and y lie alike in memory, so that flags and values go in storage order.
-at::Tensor run_forward(const at::Tensor& x, const at::Tensor& y, Activation kind, SideFlag side) {
+at::Tensor run_activation(const at::Tensor& x, const at::Tensor& y, Activation kind, SideFlag side) {
   at::Tensor flags = empty_flags(side, x.numel());
   dispatch_activation(x.scalar_type(), [&]<class Raw>() {
     for_blocks(
@@ -30,8 +30,8 @@ at::Tensor run_forward(const at::Tensor& x, const at::Tensor& y, Activation kind
   return flags;
 }
 
-at::Tensor run_backward(const at::Tensor& y, const at::Tensor& flags, const at::Tensor& gradient, Activation kind,
-                        FitQuality quality, SideFlag side) {
+at::Tensor run_activation_backward(const at::Tensor& y, const at::Tensor& flags, const at::Tensor& gradient,
+                                   Activation kind, FitQuality quality, SideFlag side) {
   at::Tensor dy = gradient;
   if (dy.strides() != y.strides()) dy = at::empty_like(y).copy_(gradient);
   at::Tensor dx = at::empty_like(y);
@@ -61,7 +61,7 @@ struct ActivationFunction : torch::autograd::Function<ActivationFunction> {
     } else {
       input = y = x.contiguous();
     }
-    const at::Tensor flags = run_forward(input, y, static_cast<Activation>(kind), static_cast<SideFlag>(side));
+    const at::Tensor flags = run_activation(input, y, static_cast<Activation>(kind), static_cast<SideFlag>(side));
     // The kernel writes behind autograd's back: whoever has kept x must notice.
     if (overwrite) y.unsafeGetTensorImpl()->bump_version();
     ctx->save_for_backward({y, flags});
@@ -77,8 +77,8 @@ struct ActivationFunction : torch::autograd::Function<ActivationFunction> {
     at::Tensor dx;
     {
       const at::NoGradGuard no_grad;
-      dx = run_backward(saved[0], saved[1], gradients[0], static_cast<Activation>(option("kind")),
-                        static_cast<FitQuality>(option("quality")), static_cast<SideFlag>(option("side")));
+      dx = run_activation_backward(saved[0], saved[1], gradients[0], static_cast<Activation>(option("kind")),
+                                   static_cast<FitQuality>(option("quality")), static_cast<SideFlag>(option("side")));
     }
     return once_differentiable("activation", {dx, {}, {}, {}, {}});
   }
@@ -117,7 +117,7 @@ at::Tensor activation(const at::Tensor& x, const ActivationOptions& options) {
   }
   const at::Tensor input = x.is_non_overlapping_and_dense() ? x : x.contiguous();
   const at::Tensor y = overwrite ? x : at::empty_like(input);
-  run_forward(input, y, options.kind, SideFlag::kNone);
+  run_activation(input, y, options.kind, SideFlag::kNone);
   if (overwrite) y.unsafeGetTensorImpl()->bump_version();
   return y;
 }

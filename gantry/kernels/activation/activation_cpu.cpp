@@ -126,61 +126,71 @@ GANTRY_VECTOR void exact_block(const T* x, const T* dy, T* dx, T* y) {
   });
 }
 
-/// A block's worth of elements, `count` of them from memory.
+/// Room for a last block that is shorter than the others.
 template <class T>
 struct Padded {
   T at[kBlock] = {};
 
-  Padded() = default;
-  Padded(const T* from, std::int64_t count) { std::memcpy(static_cast<void*>(at), from, bytes(count)); }
+  void load(const T* from, std::int64_t count) { std::memcpy(static_cast<void*>(at), from, bytes(count)); }
   void store(T* to, std::int64_t count) const { std::memcpy(static_cast<void*>(to), at, bytes(count)); }
   static std::size_t bytes(std::int64_t count) { return static_cast<std::size_t>(count) * sizeof(T); }
 };
 
+// One call of the block serves whole blocks and the last one: it is inlined, and long.
 template <Activation kKind, SideFlag kSide, class T>
 void forward(const ActivationForwardArgs<T>& args, std::int64_t begin, std::int64_t end) {
   const bool flagged = kSide == SideFlag::kByte || kSide == SideFlag::kBit;
-  const auto flags_at = [&](std::int64_t i) { return flagged ? args.flags + flag_offset(kSide, i) : nullptr; };
-  std::int64_t i = begin;
-  for (; i + kBlock <= end; i += kBlock) forward_block<kKind, kSide>(args.x + i, args.y + i, flags_at(i));
-  if (i == end) return;
-  const Padded<T> x(args.x + i, end - i);
-  Padded<T> y;
+  Padded<T> x, y;
   Padded<std::uint8_t> flags;
-  forward_block<kKind, kSide>(x.at, y.at, flags.at);
-  y.store(args.y + i, end - i);
-  if (flagged) flags.store(flags_at(i), flag_count(kSide, end - i));
+  for (std::int64_t i = begin; i < end; i += kBlock) {
+    const std::int64_t count = end - i;
+    const bool whole = count >= kBlock;
+    std::uint8_t* flags_at = flagged ? args.flags + flag_offset(kSide, i) : nullptr;
+    if (!whole) x.load(args.x + i, count);
+    forward_block<kKind, kSide>(whole ? args.x + i : x.at, whole ? args.y + i : y.at, whole ? flags_at : flags.at);
+    if (whole) continue;
+    y.store(args.y + i, count);
+    if (flagged) flags.store(flags_at, flag_count(kSide, count));
+  }
 }
 
 template <Activation kKind, FitQuality kQuality, SideFlag kSide, class T>
 void backward(const ActivationBackwardArgs<T>& args, std::int64_t begin, std::int64_t end) {
   const bool flagged = kSide != SideFlag::kLowBit;
-  const auto flags_at = [&](std::int64_t i) { return flagged ? args.flags + flag_offset(kSide, i) : nullptr; };
-  std::int64_t i = begin;
-  for (; i + kBlock <= end; i += kBlock) {
-    backward_block<kKind, kQuality, kSide>(args.y + i, args.dy + i, args.dx + i, flags_at(i));
-  }
-  if (i == end) return;
-  const Padded<T> y(args.y + i, end - i), dy(args.dy + i, end - i);
-  Padded<T> dx;
+  Padded<T> y, dy, dx;
   Padded<std::uint8_t> flags;
-  if (flagged) flags = Padded<std::uint8_t>(flags_at(i), flag_count(kSide, end - i));
-  backward_block<kKind, kQuality, kSide>(y.at, dy.at, dx.at, flags.at);
-  dx.store(args.dx + i, end - i);
+  for (std::int64_t i = begin; i < end; i += kBlock) {
+    const std::int64_t count = end - i;
+    const bool whole = count >= kBlock;
+    const std::uint8_t* flags_at = flagged ? args.flags + flag_offset(kSide, i) : nullptr;
+    if (!whole) {
+      y.load(args.y + i, count);
+      dy.load(args.dy + i, count);
+      if (flagged) flags.load(flags_at, flag_count(kSide, count));
+    }
+    backward_block<kKind, kQuality, kSide>(whole ? args.y + i : y.at, whole ? args.dy + i : dy.at,
+                                           whole ? args.dx + i : dx.at, whole ? flags_at : flags.at);
+    if (!whole) dx.store(args.dx + i, count);
+  }
 }
 
 template <Activation kKind, class T>
 void exact_backward(const ActivationExactArgs<T>& args, std::int64_t begin, std::int64_t end) {
-  std::int64_t i = begin;
-  for (; i + kBlock <= end; i += kBlock) {
-    exact_block<kKind>(args.x + i, args.dy + i, args.dx + i, args.y == nullptr ? nullptr : args.y + i);
+  Padded<T> x, dy, dx, y;
+  for (std::int64_t i = begin; i < end; i += kBlock) {
+    const std::int64_t count = end - i;
+    const bool whole = count >= kBlock;
+    if (!whole) {
+      x.load(args.x + i, count);
+      dy.load(args.dy + i, count);
+    }
+    T* values = args.y == nullptr ? nullptr : args.y + i;
+    exact_block<kKind>(whole ? args.x + i : x.at, whole ? args.dy + i : dy.at, whole ? args.dx + i : dx.at,
+                       whole || values == nullptr ? values : y.at);
+    if (whole) continue;
+    dx.store(args.dx + i, count);
+    if (values != nullptr) y.store(values, count);
   }
-  if (i == end) return;
-  const Padded<T> x(args.x + i, end - i), dy(args.dy + i, end - i);
-  Padded<T> dx, y;
-  exact_block<kKind>(x.at, dy.at, dx.at, y.at);
-  dx.store(args.dx + i, end - i);
-  if (args.y != nullptr) y.store(args.y + i, end - i);
 }
 
 /// Calls body.template operator()<side>().

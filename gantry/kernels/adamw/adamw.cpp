@@ -12,7 +12,7 @@
 namespace gantry::kernels {
 namespace {
 
-constexpr std::int64_t kGrain = 1 << 16;
+constexpr std::int64_t kAdamwGrain = 1 << 16;
 
 AdamwStep make_step(const AdamwParameters& p) {
   return {.learning_rate = static_cast<float>(p.learning_rate),
@@ -57,7 +57,7 @@ void adamw_(const at::Tensor& weight, const at::Tensor& gradient, const at::Tens
   const AdamwArgs args{raw<float>(weight), raw_const<float>(gradient), raw<float>(first), raw<float>(second)};
   const AdamwStep step = make_step(parameters);
   const auto kernel = GANTRY_ISA_SELECT(adamw);
-  at::parallel_for(0, n, kGrain, [&](std::int64_t begin, std::int64_t end) { kernel(args, step, begin, end); });
+  at::parallel_for(0, n, kAdamwGrain, [&](std::int64_t begin, std::int64_t end) { kernel(args, step, begin, end); });
 }
 
 void adamw_split_(const at::Tensor& weight, const at::Tensor& remainder, const at::Tensor& gradient,
@@ -76,7 +76,7 @@ void adamw_split_(const at::Tensor& weight, const at::Tensor& remainder, const a
     const AdamwSplitArgs<Raw> args{raw<Bf16>(weight), raw<std::int16_t>(remainder), raw_const<Raw>(gradient),
                                    raw<float>(first), raw<float>(second)};
     const auto kernel = GANTRY_ISA_SELECT(adamw_split<Raw>);
-    at::parallel_for(0, n, kGrain, [&](std::int64_t begin, std::int64_t end) { kernel(args, step, begin, end); });
+    at::parallel_for(0, n, kAdamwGrain, [&](std::int64_t begin, std::int64_t end) { kernel(args, step, begin, end); });
   });
 }
 
@@ -85,7 +85,7 @@ std::pair<at::Tensor, at::Tensor> split_master(const at::Tensor& master) {
   at::Tensor weight = at::empty_like(master, master.options().dtype(at::kBFloat16));
   at::Tensor remainder = at::empty_like(master, master.options().dtype(at::kShort));
   const auto kernel = GANTRY_ISA_SELECT(split_master);
-  at::parallel_for(0, master.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+  at::parallel_for(0, master.numel(), kAdamwGrain, [&](std::int64_t begin, std::int64_t end) {
     kernel(raw_const<float>(master), raw<Bf16>(weight), raw<std::int16_t>(remainder), begin, end);
   });
   return {weight, remainder};
@@ -96,7 +96,7 @@ at::Tensor join_master(const at::Tensor& weight, const at::Tensor& remainder) {
   check_flat("remainder", remainder, weight.numel(), at::kShort);
   at::Tensor master = at::empty_like(weight, weight.options().dtype(at::kFloat));
   const auto kernel = GANTRY_ISA_SELECT(join_master);
-  at::parallel_for(0, weight.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+  at::parallel_for(0, weight.numel(), kAdamwGrain, [&](std::int64_t begin, std::int64_t end) {
     kernel(raw_const<Bf16>(weight), raw_const<std::int16_t>(remainder), raw<float>(master), begin, end);
   });
   return master;

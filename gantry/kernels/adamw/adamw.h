@@ -20,8 +20,8 @@ struct AdamwParameters {
 void adamw_(const at::Tensor& weight, const at::Tensor& gradient, const at::Tensor& first, const at::Tensor& second,
             const AdamwParameters& parameters);
 
-/// bf16 weight [n] whose fp32 master is split into (bf16 weight, int16 remainder), exactly: 4 bytes a parameter hold both.
-/// gradient is bf16 or fp32, moments fp32.
+/// bf16 weight [n] whose fp32 master is split into (bf16 weight, int16 remainder), exactly: 4 bytes a parameter hold
+/// both. gradient is bf16 or fp32, moments fp32.
 void adamw_split_(const at::Tensor& weight, const at::Tensor& remainder, const at::Tensor& gradient,
                   const at::Tensor& first, const at::Tensor& second, const AdamwParameters& parameters);
 

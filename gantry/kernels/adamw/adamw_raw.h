@@ -38,15 +38,16 @@ struct AdamwSplitArgs {
   float* second;
 };
 
-GANTRY_ISA_DECLARE(
-    void adamw(const AdamwArgs& args, const AdamwStep& step, std::int64_t begin, std::int64_t end);
-    template <class Gradient> void adamw_split(const AdamwSplitArgs<Gradient>& args, const AdamwStep& step,
-                                               std::int64_t begin, std::int64_t end);
-    /// Sum of squares of elements [begin, end), in fp64 over blocks.
-    template <class T> double sum_of_squares(const T* x, std::int64_t begin, std::int64_t end);
-    /// Splits fp32 masters into halves, and joins them again.
-    void split_master(const float* master, Bf16* weight, std::int16_t* remainder, std::int64_t begin, std::int64_t end);
-    void join_master(const Bf16* weight, const std::int16_t* remainder, float* master, std::int64_t begin,
-                     std::int64_t end);)
+GANTRY_ISA_DECLARE(void adamw(const AdamwArgs& args, const AdamwStep& step, std::int64_t begin, std::int64_t end);
+                   template <class Gradient>
+                   void adamw_split(const AdamwSplitArgs<Gradient>& args, const AdamwStep& step, std::int64_t begin,
+                                    std::int64_t end);
+                   /// Sum of squares of elements [begin, end), in fp64 over blocks.
+                   template <class T> double sum_of_squares(const T* x, std::int64_t begin, std::int64_t end);
+                   /// Splits fp32 masters into halves, and joins them again.
+                   void split_master(const float* master, Bf16* weight, std::int16_t* remainder, std::int64_t begin,
+                                     std::int64_t end);
+                   void join_master(const Bf16* weight, const std::int16_t* remainder, float* master,
+                                    std::int64_t begin, std::int64_t end);)
 
 }  // namespace gantry::kernels

@@ -95,8 +95,8 @@ struct PackedAttentionFunction : torch::autograd::Function<PackedAttentionFuncti
   }
 };
 
-void check_inputs(const at::Tensor& qkv, const RopeTables& rope, const at::Tensor& positions,
-                  const AttentionOptions& o) {
+void check_attention_inputs(const at::Tensor& qkv, const RopeTables& rope, const at::Tensor& positions,
+                            const AttentionOptions& o) {
   GANTRY_CHECK(o.heads > 0 && o.kv_heads > 0 && o.heads % o.kv_heads == 0,
                "attention: {} heads cannot share {} key/value heads", o.heads, o.kv_heads);
   GANTRY_CHECK(qkv.dim() == 3 && qkv.size(2) == (o.heads + 2 * o.kv_heads) * o.head_dim && qkv.is_contiguous(),
@@ -178,7 +178,7 @@ at::Tensor attention_reference(const at::Tensor& q, const at::Tensor& k, const a
 
 at::Tensor packed_attention(const at::Tensor& qkv, const RopeTables& rope, const at::Tensor& positions,
                             const AttentionOptions& options, AttentionKeep keep) {
-  check_inputs(qkv, rope, positions, options);
+  check_attention_inputs(qkv, rope, positions, options);
   internal::check_options(options, qkv.size(0), qkv.size(1), qkv.size(1));
   if (keep == AttentionKeep::kAll || !flash_applies(qkv, options)) {
     const Unpacked x = unpack(qkv, options);
@@ -228,7 +228,7 @@ void check_cache(const at::Tensor& qkv, const KvSlices& cache, std::int64_t leng
 at::Tensor cached_attention(const at::Tensor& qkv, const RopeTables& rope, const at::Tensor& positions,
                             const KvSlices& cache, std::int64_t length, const at::Tensor& starts,
                             const AttentionOptions& options) {
-  check_inputs(qkv, rope, positions, options);
+  check_attention_inputs(qkv, rope, positions, options);
   check_cache(qkv, cache, length, starts, options);
   const std::int64_t tokens = qkv.size(1), total = length + tokens;
   const at::NoGradGuard no_grad;

@@ -44,14 +44,12 @@ void weighted_sum(const float* weights, const T* v, std::int64_t stride, std::in
     } else {
       for (std::int64_t j = first; j < last; ++j) {
         const T* row = v + j * stride + column;
-        for_vectors(width, [&](std::int64_t i, std::int64_t count) {
-          sums[i / kLanes] += get(row + i, count) * weights[j];
-        });
+        for_vectors(width,
+                    [&](std::int64_t i, std::int64_t count) { sums[i / kLanes] += get(row + i, count) * weights[j]; });
       }
     }
-    for_vectors(width, [&](std::int64_t i, std::int64_t count) {
-      set(out + column + i, sums[i / kLanes] * factor, count);
-    });
+    for_vectors(width,
+                [&](std::int64_t i, std::int64_t count) { set(out + column + i, sums[i / kLanes] * factor, count); });
   }
 }
 

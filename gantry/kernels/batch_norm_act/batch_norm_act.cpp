@@ -18,8 +18,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 using OptionalTensor = std::optional<at::Tensor>;
 
-OptionalTensor optional_of(const at::Tensor& x) { return x.defined() ? OptionalTensor(x) : std::nullopt; }
-
 // A row of channels against [batch, channels, ...].
 at::Tensor by_channel(const at::Tensor& values, const at::Tensor& x) {
   std::vector<std::int64_t> sizes(static_cast<std::size_t>(x.dim()), 1);
@@ -27,13 +25,13 @@ at::Tensor by_channel(const at::Tensor& values, const at::Tensor& x) {
   return values.reshape(sizes);
 }
 
-struct Forward {
+struct BatchNormForward {
   at::Tensor z, mean, rstd;
 };
 
-Forward run_forward(const at::Tensor& x, const OptionalTensor& weight, const OptionalTensor& bias,
-                    const OptionalTensor& running_mean, const OptionalTensor& running_var,
-                    const BatchNormActOptions& options) {
+BatchNormForward run_batch_norm(const at::Tensor& x, const OptionalTensor& weight, const OptionalTensor& bias,
+                                const OptionalTensor& running_mean, const OptionalTensor& running_var,
+                                const BatchNormActOptions& options) {
   auto [z, mean, rstd] = at::native_batch_norm(x, weight, bias, running_mean, running_var, options.training,
                                                options.momentum, options.eps);
   if (!options.training) {
@@ -45,7 +43,7 @@ Forward run_forward(const at::Tensor& x, const OptionalTensor& weight, const Opt
   return {z, mean, rstd};
 }
 
-at::Tensor normal_of(const at::Tensor& x, const Forward& forward) {
+at::Tensor normal_of(const at::Tensor& x, const BatchNormForward& forward) {
   const auto wide = internal::wide_type(x);
   return ((x.to(wide) - by_channel(forward.mean, x)) * by_channel(forward.rstd, x)).to(x.scalar_type());
 }
@@ -65,15 +63,15 @@ struct BatchNormActFunction : torch::autograd::Function<BatchNormActFunction> {
                             const OptionalTensor& bias, const OptionalTensor& running_mean,
                             const OptionalTensor& running_var, const BatchNormActOptions& options) {
     const at::Tensor w = weight.value_or(at::Tensor()), b = bias.value_or(at::Tensor());
-    const Forward result = run_forward(x, weight, bias, running_mean, running_var, options);
+    const BatchNormForward result = run_batch_norm(x, weight, bias, running_mean, running_var, options);
     const NormParameters parameters = internal::norm_parameters(x, x.size(1), w, b);
     at::Tensor side, normal;
     if (parameters.keep_normal) {
       normal = normal_of(x, result);
     } else if (parameters.columns.numel() != 0) {
-      const Forward part{.z = {},
-                         .mean = result.mean.index_select(0, parameters.columns),
-                         .rstd = result.rstd.index_select(0, parameters.columns)};
+      const BatchNormForward part{.z = {},
+                                  .mean = result.mean.index_select(0, parameters.columns),
+                                  .rstd = result.rstd.index_select(0, parameters.columns)};
       side = normal_of(x.index_select(1, parameters.columns), part);
     }
     ctx->save_for_backward({result.z, result.rstd, side, normal, w, b});
@@ -140,7 +138,7 @@ at::Tensor batch_norm_act(const at::Tensor& x, const at::Tensor& weight, const a
   const bool tracks =
       at::GradMode::is_enabled() && (x.requires_grad() || (w && w->requires_grad()) || (b && b->requires_grad()));
   if (tracks) return BatchNormActFunction::apply(x, w, b, m, v, options);
-  return run_forward(x, w, b, m, v, options).z;
+  return run_batch_norm(x, w, b, m, v, options).z;
 }
 
 }  // namespace gantry::kernels

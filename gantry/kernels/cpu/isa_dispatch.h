@@ -7,17 +7,27 @@
 #include "gantry/base/isa.h"
 
 #if defined(__x86_64__)
-#define GANTRY_ISA_DECLARE(...)             \
-  namespace scalar { __VA_ARGS__ }          \
-  namespace avx2 { __VA_ARGS__ }            \
-  namespace avx512 { __VA_ARGS__ }          \
-  namespace avx512_bf16 { __VA_ARGS__ }
-#define GANTRY_ISA_SELECT(...)                                                                        \
+#define GANTRY_ISA_DECLARE(...) \
+  namespace scalar {            \
+  __VA_ARGS__                   \
+  }                             \
+  namespace avx2 {              \
+  __VA_ARGS__                   \
+  }                             \
+  namespace avx512 {            \
+  __VA_ARGS__                   \
+  }                             \
+  namespace avx512_bf16 {       \
+  __VA_ARGS__                   \
+  }
+#define GANTRY_ISA_SELECT(...)                                                                            \
   ::gantry::kernels::internal::select_isa(&scalar::__VA_ARGS__, &avx2::__VA_ARGS__, &avx512::__VA_ARGS__, \
                                           &avx512_bf16::__VA_ARGS__)
 #else
 #define GANTRY_ISA_DECLARE(...) \
-  namespace scalar { __VA_ARGS__ }
+  namespace scalar {            \
+  __VA_ARGS__                   \
+  }
 #define GANTRY_ISA_SELECT(...) (&scalar::__VA_ARGS__)
 #endif
 

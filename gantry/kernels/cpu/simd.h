@@ -123,7 +123,8 @@ GANTRY_INLINE F32x8 high_half(F32x16 v) { return __builtin_shufflevector(v, v, 8
 
 GANTRY_INLINE float reduce_add(F32x16 v) {
   const F32x8 eight = low_half(v) + high_half(v);
-  const F32x4 four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  const F32x4 four =
+      __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
   return (four[0] + four[2]) + (four[1] + four[3]);
 }
 

@@ -18,9 +18,9 @@ using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
 // What is kept for the backward pass are the gradients themselves.
-class Backward {
+class LossBackward {
  public:
-  Backward(AutogradContext* ctx, const at::Tensor& incoming)
+  LossBackward(AutogradContext* ctx, const at::Tensor& incoming)
       : ctx_(ctx),
         saved_(ctx->get_saved_variables()),
         retained_(torch::autograd::get_current_graph_task_keep_graph()),
@@ -79,7 +79,7 @@ struct LinearCrossEntropyFunction : torch::autograd::Function<LinearCrossEntropy
 
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
     return first_order("linear_cross_entropy", gradients,
-                       [&](const tensor_list& incoming) { return Backward(ctx, incoming[0]).run(); });
+                       [&](const tensor_list& incoming) { return LossBackward(ctx, incoming[0]).run(); });
   }
 };
 
@@ -98,13 +98,13 @@ void check_options(const LinearCrossEntropyOptions& options) {
                options.chunk_bytes);
 }
 
-void check_type(const char* name, const at::Tensor& x, at::ScalarType type) {
+void check_parameter_type(const char* name, const at::Tensor& x, at::ScalarType type) {
   GANTRY_CHECK(x.scalar_type() == type, "linear_cross_entropy: the {} is {}, hidden is {}; convert one of them", name,
                c10::toString(x.scalar_type()), c10::toString(type));
 }
 
-void check_inputs(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
-                  const at::Tensor& labels) {
+void check_loss_inputs(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
+                       const at::Tensor& labels) {
   GANTRY_CHECK(weight.dim() == 2 && hidden.dim() >= 1 && hidden.size(-1) == weight.size(1),
                "linear_cross_entropy: hidden {} does not fit weight {}", c10::str(hidden.sizes()),
                c10::str(weight.sizes()));
@@ -115,8 +115,8 @@ void check_inputs(const at::Tensor& hidden, const at::Tensor& weight, const at::
   const auto type = hidden.scalar_type();
   GANTRY_CHECK(type == at::kFloat || type == at::kBFloat16 || type == at::kHalf || type == at::kDouble,
                "linear_cross_entropy: expected fp32, bf16, fp16 or fp64, got {}", c10::toString(type));
-  check_type("weight", weight, type);
-  if (bias.defined()) check_type("bias", bias, type);
+  check_parameter_type("weight", weight, type);
+  if (bias.defined()) check_parameter_type("bias", bias, type);
   GANTRY_CHECK(labels.scalar_type() == at::kLong && labels.numel() == row_count(hidden),
                "linear_cross_entropy: expected {} int64 labels, got {} of {}", row_count(hidden), labels.numel(),
                c10::toString(labels.scalar_type()));
@@ -125,7 +125,7 @@ void check_inputs(const at::Tensor& hidden, const at::Tensor& weight, const at::
 HeadProblem make_problem(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& bias,
                          const at::Tensor& labels, const LinearCrossEntropyOptions& options) {
   check_options(options);
-  check_inputs(hidden, weight, bias, labels);
+  check_loss_inputs(hidden, weight, bias, labels);
   const at::NoGradGuard no_grad;
   HeadProblem problem;
   problem.hidden = hidden.reshape({-1, hidden.size(-1)}).contiguous();

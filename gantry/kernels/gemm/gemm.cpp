@@ -71,7 +71,7 @@ bool plain_bias(const at::Tensor& bias, std::int64_t n) {
          (bias.dim() == 1 && bias.size(0) == n && bias.is_contiguous() && bias.scalar_type() == at::kFloat);
 }
 
-void run(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, const float* bias, bool accumulate) {
+void run_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, const float* bias, bool accumulate) {
   const Operand left = *operand_of(a), right = *operand_of(b);
   const GemmArgs args{.a = left.data,
                       .a_stride = left.stride,
@@ -112,13 +112,13 @@ bool gemm_applies(const at::Tensor& a, const at::Tensor& b) {
 at::Tensor matrix_product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias) {
   if (!gemm_applies(a, b) || !plain_bias(bias, b.size(1))) return bias.defined() ? at::addmm(bias, a, b) : at::mm(a, b);
   at::Tensor c = at::empty({a.size(0), b.size(1)}, a.options());
-  run(a, b, c, raw_const<float>(bias), false);
+  run_gemm(a, b, c, raw_const<float>(bias), false);
   return c;
 }
 
 void matrix_product_out(at::Tensor c, const at::Tensor& a, const at::Tensor& b, const at::Tensor& bias) {
   if (gemm_applies(a, b) && fits(c, a.size(0), b.size(1)) && plain_bias(bias, b.size(1))) {
-    run(a, b, c, raw_const<float>(bias), false);
+    run_gemm(a, b, c, raw_const<float>(bias), false);
   } else if (bias.defined()) {
     at::addmm_out(c, bias, a, b);
   } else {
@@ -128,7 +128,7 @@ void matrix_product_out(at::Tensor c, const at::Tensor& a, const at::Tensor& b, 
 
 void add_matrix_product(tensor::GradientSlot& slot, const at::Tensor& a, const at::Tensor& b) {
   if (!gemm_applies(a, b) || !fits(slot.gradient, a.size(0), b.size(1))) return accumulate_product(slot, a, b);
-  run(a, b, slot.gradient, nullptr, slot.written);
+  run_gemm(a, b, slot.gradient, nullptr, slot.written);
   slot.written = true;
 }
 

@@ -142,8 +142,6 @@ NormParameters parameters_for(const at::Tensor& x, const at::Tensor& weight, con
 
 at::Tensor contiguous_or_undefined(const at::Tensor& x) { return x.defined() ? x.contiguous() : x; }
 
-std::optional<at::Tensor> optional_of(const at::Tensor& x) { return x.defined() ? std::optional(x) : std::nullopt; }
-
 at::Tensor value_of(const std::optional<at::Tensor>& x) { return x.has_value() ? *x : at::Tensor(); }
 
 // `edge` counts the tensors that the function was given, without those left out.
@@ -220,9 +218,9 @@ void check_parameter(const char* op, const char* name, const at::Tensor& paramet
                c10::toString(parameter.scalar_type()));
 }
 
-std::pair<at::Tensor, at::Tensor> run(const char* op, const at::Tensor& x, const at::Tensor& residual,
-                                      const at::Tensor& weight, const at::Tensor& bias,
-                                      const DropoutAddNormOptions& options) {
+std::pair<at::Tensor, at::Tensor> run_inplace_norm(const char* op, const at::Tensor& x, const at::Tensor& residual,
+                                                   const at::Tensor& weight, const at::Tensor& bias,
+                                                   const DropoutAddNormOptions& options) {
   GANTRY_CHECK(x.dim() >= 1 && x.is_floating_point(), "{}: input is {} {}, expected a floating-point type and an axis",
                op, c10::toString(x.scalar_type()), c10::str(x.sizes()));
   check_parameter(op, "weight", weight, x);
@@ -245,11 +243,14 @@ std::pair<at::Tensor, at::Tensor> run(const char* op, const at::Tensor& x, const
 
 at::Tensor layer_norm_inplace(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps,
                               NormKeep keep) {
-  return run("layer_norm_inplace", x, {}, weight, bias, {.norm = NormKind::kLayer, .eps = eps, .keep = keep}).second;
+  return run_inplace_norm("layer_norm_inplace", x, {}, weight, bias,
+                          {.norm = NormKind::kLayer, .eps = eps, .keep = keep})
+      .second;
 }
 
 at::Tensor rms_norm_inplace(const at::Tensor& x, const at::Tensor& weight, double eps, NormKeep keep) {
-  return run("rms_norm_inplace", x, {}, weight, {}, {.norm = NormKind::kRms, .eps = eps, .keep = keep}).second;
+  return run_inplace_norm("rms_norm_inplace", x, {}, weight, {}, {.norm = NormKind::kRms, .eps = eps, .keep = keep})
+      .second;
 }
 
 std::pair<at::Tensor, at::Tensor> dropout_add_norm(const at::Tensor& x, const at::Tensor& residual,
@@ -259,7 +260,7 @@ std::pair<at::Tensor, at::Tensor> dropout_add_norm(const at::Tensor& x, const at
                "dropout_add_norm: input {} {} and residual {} {} differ", c10::toString(x.scalar_type()),
                c10::str(x.sizes()), c10::toString(residual.scalar_type()), c10::str(residual.sizes()));
   GANTRY_CHECK(options.norm == NormKind::kLayer || !bias.defined(), "dropout_add_norm: an RMS norm takes no bias");
-  return run("dropout_add_norm", x, residual, weight, bias, options);
+  return run_inplace_norm("dropout_add_norm", x, residual, weight, bias, options);
 }
 
 }  // namespace gantry::kernels

@@ -18,13 +18,13 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
-struct Forward {
+struct LayerNormForward {
   at::Tensor sum, y, mean, rstd;
 };
 
-Forward run_forward(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, const at::Tensor& bias,
-                    double eps) {
-  Forward result;
+LayerNormForward run_layer_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight,
+                                const at::Tensor& bias, double eps) {
+  LayerNormForward result;
   result.y = at::empty_like(x);
   result.mean = at::empty({row_count(x)}, x.options().dtype(at::kFloat));
   result.rstd = at::empty_like(result.mean);
@@ -48,11 +48,11 @@ Forward run_forward(const at::Tensor& x, const at::Tensor& residual, const at::T
   return result;
 }
 
-struct Backward {
+struct LayerNormBackward {
   at::Tensor dx, dweight, dbias;
 };
 
-Backward run_backward(const at::Tensor& dy, const tensor_list& saved, const at::Tensor& dsum) {
+LayerNormBackward run_layer_norm_backward(const at::Tensor& dy, const tensor_list& saved, const at::Tensor& dsum) {
   const at::Tensor &x = saved[0], &mean = saved[1], &rstd = saved[2], weight = saved[3].contiguous();
   const std::int64_t n = x.size(-1), rows = row_count(x), parts = row_parts(rows);
   at::Tensor dx = at::empty_like(x);
@@ -84,14 +84,14 @@ struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                             double eps) {
     const at::Tensor input = x.contiguous();
-    const Forward result = run_forward(input, {}, weight, bias, eps);
+    const LayerNormForward result = run_layer_norm(input, {}, weight, bias, eps);
     ctx->save_for_backward({input, result.mean, result.rstd, weight, bias});
     return result.y;
   }
 
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
     const auto saved = ctx->get_saved_variables();
-    const Backward result = run_backward(gradients[0].contiguous(), saved, {});
+    const LayerNormBackward result = run_layer_norm_backward(gradients[0].contiguous(), saved, {});
     return once_differentiable("layer_norm", {result.dx,
                                               deliver_if(ctx->needs_input_grad(1), saved[3], result.dweight),
                                               deliver_if(ctx->needs_input_grad(2), saved[4], result.dbias),
@@ -102,7 +102,7 @@ struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
 struct AddLayerNormFunction : torch::autograd::Function<AddLayerNormFunction> {
   static tensor_list forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& residual,
                              const at::Tensor& weight, const at::Tensor& bias, double eps) {
-    const Forward result = run_forward(x.contiguous(), residual.contiguous(), weight, bias, eps);
+    const LayerNormForward result = run_layer_norm(x.contiguous(), residual.contiguous(), weight, bias, eps);
     ctx->save_for_backward({result.sum, result.mean, result.rstd, weight, bias});
     ctx->set_materialize_grads(false);
     return {result.sum, result.y};
@@ -112,7 +112,7 @@ struct AddLayerNormFunction : torch::autograd::Function<AddLayerNormFunction> {
     const auto saved = ctx->get_saved_variables();
     if (!gradients[1].defined()) return once_differentiable("layer_norm", {gradients[0], gradients[0], {}, {}, {}});
     const at::Tensor dsum = gradients[0].defined() ? gradients[0].contiguous() : at::Tensor();
-    const Backward result = run_backward(gradients[1].contiguous(), saved, dsum);
+    const LayerNormBackward result = run_layer_norm_backward(gradients[1].contiguous(), saved, dsum);
     return once_differentiable("layer_norm", {result.dx,
                                               result.dx,
                                               deliver_if(ctx->needs_input_grad(2), saved[3], result.dweight),
@@ -121,18 +121,13 @@ struct AddLayerNormFunction : torch::autograd::Function<AddLayerNormFunction> {
   }
 };
 
-void check_inputs(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+void check_layer_norm_inputs(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   GANTRY_CHECK(x.dim() >= 1 && weight.dim() == 1 && weight.size(0) == x.size(-1) && bias.sizes() == weight.sizes(),
                "layer_norm: weight {} and bias {} do not fit input {}", c10::str(weight.sizes()),
                c10::str(bias.sizes()), c10::str(x.sizes()));
   GANTRY_CHECK(x.scalar_type() == weight.scalar_type() && x.scalar_type() == bias.scalar_type(),
                "layer_norm: input is {}, weight is {}, bias is {}", c10::toString(x.scalar_type()),
                c10::toString(weight.scalar_type()), c10::toString(bias.scalar_type()));
-}
-
-bool tracks_gradients(std::initializer_list<at::Tensor> inputs) {
-  return at::GradMode::is_enabled() &&
-         std::any_of(inputs.begin(), inputs.end(), [](const at::Tensor& x) { return x.requires_grad(); });
 }
 
 }  // namespace
@@ -146,15 +141,15 @@ at::Tensor layer_norm_reference(const at::Tensor& x, const at::Tensor& weight, c
 }
 
 at::Tensor layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, double eps) {
-  check_inputs(x, weight, bias);
+  check_layer_norm_inputs(x, weight, bias);
   if (!has_raw_kernel(x)) return layer_norm_reference(x, weight, bias, eps);
   if (tracks_gradients({x, weight, bias})) return LayerNormFunction::apply(x, weight, bias, eps);
-  return run_forward(x.contiguous(), {}, weight, bias, eps).y;
+  return run_layer_norm(x.contiguous(), {}, weight, bias, eps).y;
 }
 
 std::pair<at::Tensor, at::Tensor> add_layer_norm(const at::Tensor& x, const at::Tensor& residual,
                                                  const at::Tensor& weight, const at::Tensor& bias, double eps) {
-  check_inputs(x, weight, bias);
+  check_layer_norm_inputs(x, weight, bias);
   GANTRY_CHECK(x.sizes() == residual.sizes() && x.scalar_type() == residual.scalar_type(),
                "add_layer_norm: input {} {} and residual {} {} differ", c10::toString(x.scalar_type()),
                c10::str(x.sizes()), c10::toString(residual.scalar_type()), c10::str(residual.sizes()));
@@ -166,7 +161,7 @@ std::pair<at::Tensor, at::Tensor> add_layer_norm(const at::Tensor& x, const at::
     auto result = AddLayerNormFunction::apply(x, residual, weight, bias, eps);
     return {result[0], result[1]};
   }
-  Forward result = run_forward(x.contiguous(), residual.contiguous(), weight, bias, eps);
+  LayerNormForward result = run_layer_norm(x.contiguous(), residual.contiguous(), weight, bias, eps);
   return {result.sum, result.y};
 }
 

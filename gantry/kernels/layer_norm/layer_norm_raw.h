@@ -36,10 +36,9 @@ struct LayerNormBackwardArgs {
   std::int64_t n;
 };
 
-GANTRY_ISA_DECLARE(
-    template <class T> void layer_norm_forward(const LayerNormForwardArgs<T>& args, std::int64_t begin,
-                                               std::int64_t end);
-    template <class T> void layer_norm_backward(const LayerNormBackwardArgs<T>& args, std::int64_t begin,
-                                                std::int64_t end);)
+GANTRY_ISA_DECLARE(template <class T>
+                   void layer_norm_forward(const LayerNormForwardArgs<T>& args, std::int64_t begin, std::int64_t end);
+                   template <class T> void layer_norm_backward(const LayerNormBackwardArgs<T>& args, std::int64_t begin,
+                                                               std::int64_t end);)
 
 }  // namespace gantry::kernels

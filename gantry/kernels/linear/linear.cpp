@@ -234,8 +234,8 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
   }
 };
 
-void check_inputs(const at::Tensor& x, const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& biases,
-                  WeightLayout layout) {
+void check_linear_inputs(const at::Tensor& x, const std::vector<at::Tensor>& weights,
+                         const std::vector<at::Tensor>& biases, WeightLayout layout) {
   GANTRY_CHECK(x.dim() >= 1, "linear: expected an input of at least one axis, got a scalar");
   GANTRY_CHECK(biases.empty() || biases.size() == weights.size(), "linear: {} biases for {} weights", biases.size(),
                weights.size());
@@ -259,7 +259,7 @@ std::vector<at::Tensor> one_or_none(const at::Tensor& bias) {
 
 at::Tensor apply(const at::Tensor& x, const std::vector<at::Tensor>& weights, const std::vector<at::Tensor>& biases,
                  WeightLayout layout, KeepInput keep) {
-  check_inputs(x, weights, biases, layout);
+  check_linear_inputs(x, weights, biases, layout);
   if (any_requires_grad(x, weights, biases)) {
     return LinearFunction::apply(x, at::TensorList(weights), at::TensorList(biases), static_cast<std::int64_t>(layout),
                                  static_cast<std::int64_t>(keep));

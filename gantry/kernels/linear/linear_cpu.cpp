@@ -21,9 +21,13 @@ GANTRY_INLINE WeightPair load_pair(const float* w) { return {load(w), load(w + k
 template <class T>
 GANTRY_INLINE const float* odd_of(const float* x, std::int64_t k);
 template <>
-GANTRY_INLINE const float* odd_of<Bf16>(const float* x, std::int64_t k) { return x + (k + 1) / 2; }
+GANTRY_INLINE const float* odd_of<Bf16>(const float* x, std::int64_t k) {
+  return x + (k + 1) / 2;
+}
 template <>
-GANTRY_INLINE const float* odd_of<float>(const float* x, std::int64_t) { return x + kLanes; }
+GANTRY_INLINE const float* odd_of<float>(const float* x, std::int64_t) {
+  return x + kLanes;
+}
 
 template <class T>
 inline constexpr std::int64_t kStep = 1;  // advance of x (in its own order) per 32 weights
@@ -49,8 +53,8 @@ GANTRY_INLINE float tail_dot<float>(const float* x, const float* w, std::int64_t
 }
 
 // One weight row times kRows inputs. Weight rows are read one after the other, so the whole matrix is a single linear
-// stream: short rows read several at a time would restart the hardware prefetcher at each row. The prefetch reaches over
-// page boundaries, where that one stops. kUnroll steps at a time keep enough independent sums in flight.
+// stream: short rows read several at a time would restart the hardware prefetcher at each row. The prefetch reaches
+// over page boundaries, where that one stops. kUnroll steps at a time keep enough independent sums in flight.
 template <class T, int kRows>
 GANTRY_INLINE void weight_row(const SmallLinearArgs<T>& args, std::int64_t row, std::int64_t column) {
   constexpr int kUnroll = kRows == 1 ? 4 : (kRows == 2 ? 2 : 1);

@@ -13,12 +13,12 @@ inline constexpr std::int64_t kMaxSmallRows = 8;
 /// y[r, n] = sum_k x[r, k] w[n, k] + bias[n], fp32 accumulation.
 template <class T>
 struct SmallLinearArgs {
-  const float* x;      ///< [rows, k] fp32, even elements of each row first, then the odd ones (see deinterleave)
-  std::int64_t rows;   ///< 1 to kMaxSmallRows
+  const float* x;     ///< [rows, k] fp32, even elements of each row first, then the odd ones (see deinterleave)
+  std::int64_t rows;  ///< 1 to kMaxSmallRows
   std::int64_t k;
-  const T* w;          ///< [n, k], contiguous
-  const T* bias;       ///< [n] or null
-  T* y;                ///< [rows, stride]
+  const T* w;     ///< [n, k], contiguous
+  const T* bias;  ///< [n] or null
+  T* y;           ///< [rows, stride]
   std::int64_t y_stride;
 };
 

@@ -18,7 +18,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
 // fp64 has no raw gated kernel: it is there for gradient checks.
-at::Tensor run_forward(const at::Tensor& gate_up, Activation kind) {
+at::Tensor run_gated_product(const at::Tensor& gate_up, Activation kind) {
   const std::int64_t n = gate_up.size(1) / 2;
   if (gate_up.scalar_type() == at::kDouble) {
     return activation_reference(gate_up.narrow(1, 0, n), kind) * gate_up.narrow(1, n, n);
@@ -50,7 +50,8 @@ at::Tensor fp64_backward(const at::Tensor& gate_up, const at::Tensor& dz, const 
 }
 
 /// Fills dgate_up, which may be gate_up; z comes back, in dz's place where that can be.
-at::Tensor run_backward(const at::Tensor& gate_up, const at::Tensor& dz, const at::Tensor& dgate_up, Activation kind) {
+at::Tensor run_gated_product_backward(const at::Tensor& gate_up, const at::Tensor& dz, const at::Tensor& dgate_up,
+                                      Activation kind) {
   if (gate_up.scalar_type() == at::kDouble) return fp64_backward(gate_up, dz, dgate_up, kind);
   const std::int64_t n = dz.size(1);
   dispatch_activation(gate_up.scalar_type(), [&]<class Raw>() {
@@ -95,7 +96,7 @@ struct GatedMlpFunction : torch::autograd::Function<GatedMlpFunction> {
     tensor_list saved =
         keep_inputs(static_cast<MlpMemory>(memory), x2, gate_up, gate.requires_grad() || up.requires_grad());
     saved.insert(saved.end(), {gate, up, down, p.gate_bias, p.up_bias, p.down_bias});
-    const at::Tensor z = run_forward(gate_up, static_cast<Activation>(kind));
+    const at::Tensor z = run_gated_product(gate_up, static_cast<Activation>(kind));
     gate_up.reset();
     const at::Tensor out = linear(z, down, p.down_bias);
     ctx->save_for_backward(std::move(saved));
@@ -121,7 +122,8 @@ struct GatedMlpFunction : torch::autograd::Function<GatedMlpFunction> {
     at::Tensor gate_up = kept.activation_input(rows, 2 * n, [&] { return gate_and_up(saved[0], p); });
     const at::Tensor dz = input_gradient(p.down, dout, kLayout);
     const at::Tensor dgate_up = kept.activation_input_is_free() ? gate_up : at::empty_like(gate_up);
-    at::Tensor z = run_backward(gate_up, dz, dgate_up, static_cast<Activation>(ctx->saved_data["kind"].toInt()));
+    at::Tensor z =
+        run_gated_product_backward(gate_up, dz, dgate_up, static_cast<Activation>(ctx->saved_data["kind"].toInt()));
     gate_up.reset();
     tensor_list result(9);
     if (ctx->needs_input_grad(3)) result[3] = weight_gradient(p.down, z, dout, kLayout);
@@ -147,7 +149,7 @@ struct GatedMlpFunction : torch::autograd::Function<GatedMlpFunction> {
   }
 };
 
-void check_inputs(const at::Tensor& x, const GatedMlpParameters& p) {
+void check_gated_mlp_inputs(const at::Tensor& x, const GatedMlpParameters& p) {
   GANTRY_CHECK(x.dim() >= 1, "gated_mlp: expected an input of at least one axis, got a scalar");
   GANTRY_CHECK(p.gate.defined() && p.up.defined() && p.down.defined() && p.gate.dim() == 2 && p.down.dim() == 2,
                "gated_mlp: expected three weights of two axes");
@@ -158,7 +160,7 @@ void check_inputs(const at::Tensor& x, const GatedMlpParameters& p) {
                "gated_mlp: gate has a bias and up has none, or the other way round; give both or neither");
 }
 
-at::Tensor composition(const at::Tensor& x, const GatedMlpParameters& p, Activation kind, MlpMemory memory) {
+at::Tensor gated_mlp_composition(const at::Tensor& x, const GatedMlpParameters& p, Activation kind, MlpMemory memory) {
   const auto body = [p, kind](const at::Tensor& in) {
     const auto parts = gate_and_up(in, p).chunk(2, -1);
     return linear(activation_reference(parts[0], kind) * parts[1], p.down, p.down_bias);
@@ -177,8 +179,8 @@ bool any_gradient(const at::Tensor& x, const GatedMlpParameters& p) {
 }  // namespace
 
 at::Tensor gated_mlp(const at::Tensor& x, const GatedMlpParameters& p, Activation kind, MlpMemory memory) {
-  check_inputs(x, p);
-  if (!has_activation_kernel(x)) return composition(x, p, kind, memory);
+  check_gated_mlp_inputs(x, p);
+  if (!has_activation_kernel(x)) return gated_mlp_composition(x, p, kind, memory);
   if (at::GradMode::is_enabled() && any_gradient(x, p)) {
     return GatedMlpFunction::apply(x, p.gate, p.up, p.down, optional_input(p.gate_bias), optional_input(p.up_bias),
                                    optional_input(p.down_bias), static_cast<std::int64_t>(kind),
@@ -186,7 +188,7 @@ at::Tensor gated_mlp(const at::Tensor& x, const GatedMlpParameters& p, Activatio
   }
   const at::NoGradGuard no_grad;
   const at::Tensor gate_up = gate_and_up(x.reshape({-1, x.size(-1)}), p);
-  const at::Tensor out = linear(run_forward(gate_up, kind), p.down, p.down_bias);
+  const at::Tensor out = linear(run_gated_product(gate_up, kind), p.down, p.down_bias);
   auto shape = x.sizes().vec();
   shape.back() = out.size(1);
   return out.view(shape);

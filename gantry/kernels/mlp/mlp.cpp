@@ -93,7 +93,7 @@ struct MlpFunction : torch::autograd::Function<MlpFunction> {
   }
 };
 
-void check_inputs(const at::Tensor& x, const MlpParameters& p) {
+void check_mlp_inputs(const at::Tensor& x, const MlpParameters& p) {
   GANTRY_CHECK(x.dim() >= 1, "mlp: expected an input of at least one axis, got a scalar");
   GANTRY_CHECK(p.weight1.defined() && p.weight2.defined() && p.weight1.dim() == 2 && p.weight2.dim() == 2,
                "mlp: expected two weights of two axes");
@@ -104,7 +104,7 @@ void check_inputs(const at::Tensor& x, const MlpParameters& p) {
                c10::str(p.weight2.sizes()), c10::str(p.weight1.sizes()));
 }
 
-at::Tensor composition(const at::Tensor& x, const MlpParameters& p, Activation kind, MlpMemory memory) {
+at::Tensor mlp_composition(const at::Tensor& x, const MlpParameters& p, Activation kind, MlpMemory memory) {
   const auto body = [p, kind](const at::Tensor& in) {
     return linear(activation_reference(linear(in, p.weight1, p.bias1, p.layout), kind), p.weight2, p.bias2, p.layout);
   };
@@ -117,8 +117,8 @@ bool wants_gradient(const at::Tensor& x) { return x.defined() && x.requires_grad
 }  // namespace
 
 at::Tensor mlp(const at::Tensor& x, const MlpParameters& p, Activation kind, MlpMemory memory) {
-  check_inputs(x, p);
-  if (!has_activation_kernel(x)) return composition(x, p, kind, memory);
+  check_mlp_inputs(x, p);
+  if (!has_activation_kernel(x)) return mlp_composition(x, p, kind, memory);
   if (at::GradMode::is_enabled() && (wants_gradient(x) || wants_gradient(p.weight1) || wants_gradient(p.bias1) ||
                                      wants_gradient(p.weight2) || wants_gradient(p.bias2))) {
     return MlpFunction::apply(x, p.weight1, p.weight2, optional_input(p.bias1), optional_input(p.bias2),

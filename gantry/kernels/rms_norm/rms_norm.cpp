@@ -18,14 +18,14 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
-struct Forward {
+struct RmsNormForward {
   at::Tensor sum, y, rstd;
 };
 
 // `keep_rstd` is for a backward pass.
-Forward run_forward(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps,
-                    bool keep_rstd) {
-  Forward result;
+RmsNormForward run_rms_norm(const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps,
+                            bool keep_rstd) {
+  RmsNormForward result;
   result.y = at::empty_like(x);
   if (keep_rstd) result.rstd = at::empty({row_count(x)}, x.options().dtype(at::kFloat));
   if (residual.defined()) result.sum = at::empty_like(x);
@@ -47,8 +47,9 @@ Forward run_forward(const at::Tensor& x, const at::Tensor& residual, const at::T
 }
 
 // Gradient of the norm's input and of its weight; dsum may be undefined.
-std::pair<at::Tensor, at::Tensor> run_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& rstd,
-                                               const at::Tensor& weight, const at::Tensor& dsum) {
+std::pair<at::Tensor, at::Tensor> run_rms_norm_backward(const at::Tensor& dy, const at::Tensor& x,
+                                                        const at::Tensor& rstd, const at::Tensor& weight,
+                                                        const at::Tensor& dsum) {
   const std::int64_t n = x.size(-1), rows = row_count(x), parts = row_parts(rows);
   at::Tensor dx = at::empty_like(x);
   const at::Tensor partial = at::zeros({parts, n}, x.options().dtype(at::kFloat));
@@ -73,14 +74,14 @@ std::pair<at::Tensor, at::Tensor> run_backward(const at::Tensor& dy, const at::T
 struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight, double eps) {
     const at::Tensor input = x.contiguous();
-    const Forward result = run_forward(input, {}, weight, eps, true);
+    const RmsNormForward result = run_rms_norm(input, {}, weight, eps, true);
     ctx->save_for_backward({input, result.rstd, weight});
     return result.y;
   }
 
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
     const auto saved = ctx->get_saved_variables();
-    auto [dx, dweight] = run_backward(gradients[0].contiguous(), saved[0], saved[1], saved[2], {});
+    auto [dx, dweight] = run_rms_norm_backward(gradients[0].contiguous(), saved[0], saved[1], saved[2], {});
     return once_differentiable("rms_norm",
                                {dx, ctx->needs_input_grad(1) ? deliver_gradient(saved[2], dweight) : at::Tensor(), {}});
   }
@@ -89,7 +90,7 @@ struct RmsNormFunction : torch::autograd::Function<RmsNormFunction> {
 struct AddRmsNormFunction : torch::autograd::Function<AddRmsNormFunction> {
   static tensor_list forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& residual,
                              const at::Tensor& weight, double eps) {
-    const Forward result = run_forward(x.contiguous(), residual.contiguous(), weight, eps, true);
+    const RmsNormForward result = run_rms_norm(x.contiguous(), residual.contiguous(), weight, eps, true);
     ctx->save_for_backward({result.sum, result.rstd, weight});
     ctx->set_materialize_grads(false);
     return {result.sum, result.y};
@@ -99,22 +100,17 @@ struct AddRmsNormFunction : torch::autograd::Function<AddRmsNormFunction> {
     const auto saved = ctx->get_saved_variables();
     if (!gradients[1].defined()) return once_differentiable("rms_norm", {gradients[0], gradients[0], {}, {}});
     const at::Tensor dsum = gradients[0].defined() ? gradients[0].contiguous() : at::Tensor();
-    auto [dx, dweight] = run_backward(gradients[1].contiguous(), saved[0], saved[1], saved[2], dsum);
+    auto [dx, dweight] = run_rms_norm_backward(gradients[1].contiguous(), saved[0], saved[1], saved[2], dsum);
     return once_differentiable(
         "rms_norm", {dx, dx, ctx->needs_input_grad(2) ? deliver_gradient(saved[2], dweight) : at::Tensor(), {}});
   }
 };
 
-void check_inputs(const at::Tensor& x, const at::Tensor& weight) {
+void check_rms_norm_inputs(const at::Tensor& x, const at::Tensor& weight) {
   GANTRY_CHECK(x.dim() >= 1 && weight.dim() == 1 && weight.size(0) == x.size(-1),
                "rms_norm: weight {} does not fit input {}", c10::str(weight.sizes()), c10::str(x.sizes()));
   GANTRY_CHECK(x.scalar_type() == weight.scalar_type(), "rms_norm: input is {}, weight is {}",
                c10::toString(x.scalar_type()), c10::toString(weight.scalar_type()));
-}
-
-bool tracks_gradients(std::initializer_list<at::Tensor> inputs) {
-  return at::GradMode::is_enabled() &&
-         std::any_of(inputs.begin(), inputs.end(), [](const at::Tensor& x) { return x.requires_grad(); });
 }
 
 }  // namespace
@@ -127,15 +123,15 @@ at::Tensor rms_norm_reference(const at::Tensor& x, const at::Tensor& weight, dou
 }
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  check_inputs(x, weight);
+  check_rms_norm_inputs(x, weight);
   if (!has_raw_kernel(x)) return rms_norm_reference(x, weight, eps);
   if (tracks_gradients({x, weight})) return RmsNormFunction::apply(x, weight, eps);
-  return run_forward(x.contiguous(), {}, weight, eps, false).y;
+  return run_rms_norm(x.contiguous(), {}, weight, eps, false).y;
 }
 
 std::pair<at::Tensor, at::Tensor> add_rms_norm(const at::Tensor& x, const at::Tensor& residual,
                                                const at::Tensor& weight, double eps) {
-  check_inputs(x, weight);
+  check_rms_norm_inputs(x, weight);
   GANTRY_CHECK(x.sizes() == residual.sizes() && x.scalar_type() == residual.scalar_type(),
                "add_rms_norm: input {} {} and residual {} {} differ", c10::toString(x.scalar_type()),
                c10::str(x.sizes()), c10::toString(residual.scalar_type()), c10::str(residual.sizes()));
@@ -147,7 +143,7 @@ std::pair<at::Tensor, at::Tensor> add_rms_norm(const at::Tensor& x, const at::Te
     auto result = AddRmsNormFunction::apply(x, residual, weight, eps);
     return {result[0], result[1]};
   }
-  Forward result = run_forward(x.contiguous(), residual.contiguous(), weight, eps, false);
+  RmsNormForward result = run_rms_norm(x.contiguous(), residual.contiguous(), weight, eps, false);
   return {result.sum, result.y};
 }
 

@@ -22,20 +22,20 @@ struct RmsNormForwardArgs {
 
 template <class T>
 struct RmsNormBackwardArgs {
-  const T* dy;         ///< [rows, n]
-  const T* x;          ///< [rows, n], the input of the norm (with a residual: the sum)
-  const float* rstd;   ///< [rows]
-  const T* weight;     ///< [n]
-  const T* dsum;       ///< [rows, n] gradient that reaches the sum directly, added to dx; or null
-  T* dx;               ///< [rows, n]
-  float* dweight;      ///< [n] accumulated by this call, private to the calling thread
+  const T* dy;        ///< [rows, n]
+  const T* x;         ///< [rows, n], the input of the norm (with a residual: the sum)
+  const float* rstd;  ///< [rows]
+  const T* weight;    ///< [n]
+  const T* dsum;      ///< [rows, n] gradient that reaches the sum directly, added to dx; or null
+  T* dx;              ///< [rows, n]
+  float* dweight;     ///< [n] accumulated by this call, private to the calling thread
   std::int64_t n;
 };
 
 GANTRY_ISA_DECLARE(
     /// Rows [begin, end).
     template <class T> void rms_norm_forward(const RmsNormForwardArgs<T>& args, std::int64_t begin, std::int64_t end);
-    template <class T> void rms_norm_backward(const RmsNormBackwardArgs<T>& args, std::int64_t begin,
-                                              std::int64_t end);)
+    template <class T>
+    void rms_norm_backward(const RmsNormBackwardArgs<T>& args, std::int64_t begin, std::int64_t end);)
 
 }  // namespace gantry::kernels

@@ -10,7 +10,7 @@
 namespace gantry::kernels {
 namespace {
 
-void check_type(const at::Tensor& x) {
+void check_stash_type(const at::Tensor& x) {
   GANTRY_CHECK(at::isFloatingType(x.scalar_type()), "stash: expected a floating-point tensor, got {}",
                c10::toString(x.scalar_type()));
 }
@@ -24,12 +24,12 @@ void dispatch_stash(at::ScalarType type, Body&& body) {
   dispatch_raw(type, body);
 }
 
-constexpr std::int64_t kGrain = 16384 / kStashGroup;
+constexpr std::int64_t kStashGrain = 16384 / kStashGroup;
 
 }  // namespace
 
 Stashed stash_reference(const at::Tensor& x) {
-  check_type(x);
+  check_stash_type(x);
   const at::NoGradGuard no_grad;
   const std::int64_t n = x.numel(), groups = stash_groups(n);
   const at::Tensor flat = x.to(at::kFloat).reshape({-1});
@@ -53,7 +53,7 @@ at::Tensor unstash_reference(const Stashed& stashed) {
 }
 
 Stashed stash(const at::Tensor& x) {
-  check_type(x);
+  check_stash_type(x);
   if (!x.is_cpu()) return stash_reference(x);
   const at::NoGradGuard no_grad;
   if (!has_stash_kernel(x.scalar_type())) {
@@ -71,7 +71,7 @@ Stashed stash(const at::Tensor& x) {
                               .values = raw<std::int8_t>(result.values),
                               .scales = raw<Bf16>(result.scales),
                               .n = n};
-    at::parallel_for(0, groups, kGrain, [&](auto begin, auto end) { kernel(args, begin, end); });
+    at::parallel_for(0, groups, kStashGrain, [&](auto begin, auto end) { kernel(args, begin, end); });
   });
   return result;
 }
@@ -88,7 +88,7 @@ at::Tensor unstash(const Stashed& stashed) {
                                 .scales = raw_const<Bf16>(stashed.scales),
                                 .x = raw<Raw>(x),
                                 .n = x.numel()};
-    at::parallel_for(0, stash_groups(x.numel()), kGrain, [&](auto begin, auto end) { kernel(args, begin, end); });
+    at::parallel_for(0, stash_groups(x.numel()), kStashGrain, [&](auto begin, auto end) { kernel(args, begin, end); });
   });
   return direct ? x : x.to(stashed.type);
 }

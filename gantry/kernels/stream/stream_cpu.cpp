@@ -1,6 +1,5 @@
-#include "gantry/kernels/stream/stream_raw.h"
-
 #include "gantry/kernels/cpu/simd.h"
+#include "gantry/kernels/stream/stream_raw.h"
 
 namespace gantry::kernels::GANTRY_ISA_NAMESPACE {
 

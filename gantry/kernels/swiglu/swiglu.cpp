@@ -14,7 +14,7 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
-at::Tensor run_forward(const at::Tensor& gate_up) {
+at::Tensor run_swiglu(const at::Tensor& gate_up) {
   auto shape = gate_up.sizes().vec();
   shape.back() /= 2;
   const std::int64_t n = shape.back();
@@ -32,7 +32,7 @@ struct SwigluFunction : torch::autograd::Function<SwigluFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& gate_up) {
     const at::Tensor input = gate_up.contiguous();
     ctx->save_for_backward({input});
-    return run_forward(input);
+    return run_swiglu(input);
   }
 
   static tensor_list backward(AutogradContext* ctx, tensor_list gradients) {
@@ -63,7 +63,7 @@ at::Tensor swiglu(const at::Tensor& gate_up) {
                c10::str(gate_up.sizes()));
   if (!has_raw_kernel(gate_up)) return swiglu_reference(gate_up);
   if (at::GradMode::is_enabled() && gate_up.requires_grad()) return SwigluFunction::apply(gate_up);
-  return run_forward(gate_up.contiguous());
+  return run_swiglu(gate_up.contiguous());
 }
 
 }  // namespace gantry::kernels

@@ -22,8 +22,9 @@ struct SwigluBackwardArgs {
   std::int64_t n;
 };
 
-GANTRY_ISA_DECLARE(
-    template <class T> void swiglu_forward(const SwigluForwardArgs<T>& args, std::int64_t begin, std::int64_t end);
-    template <class T> void swiglu_backward(const SwigluBackwardArgs<T>& args, std::int64_t begin, std::int64_t end);)
+GANTRY_ISA_DECLARE(template <class T>
+                   void swiglu_forward(const SwigluForwardArgs<T>& args, std::int64_t begin, std::int64_t end);
+                   template <class T>
+                   void swiglu_backward(const SwigluBackwardArgs<T>& args, std::int64_t begin, std::int64_t end);)
 
 }  // namespace gantry::kernels

@@ -8,7 +8,7 @@
 namespace gantry::cli::report {
 namespace {
 
-std::size_t count(const std::string& text, const std::string& part) {
+std::size_t count_in(const std::string& text, const std::string& part) {
   std::size_t found = 0;
   for (auto at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) ++found;
   return found;
@@ -39,7 +39,7 @@ TEST(SvgPlot, BreaksTheLineWhereAValueIsMissing) {
   const auto svg =
       svg_line_plot(plot_of({{0, 1}, {1, 2}, {2, NAN}, {3, 2}, {4, INFINITY}, {5, 1}, {6, 3}}), {400, 200});
   const auto path = svg.substr(svg.find("class=\"line c0\""));
-  EXPECT_EQ(count(path.substr(0, path.find("/>")), "M"), 3U) << path;
+  EXPECT_EQ(count_in(path.substr(0, path.find("/>")), "M"), 3U) << path;
   EXPECT_EQ(svg.find("nan"), std::string::npos);
   EXPECT_EQ(svg.find("inf"), std::string::npos);
 }
@@ -81,10 +81,10 @@ TEST(SvgPlot, DrawsMarkersAndMergesMarksOfOnePixel) {
   for (int step = 500; step < 504; ++step) plot.marks.push_back({static_cast<double>(step), Mark::Kind::kNotFinite, 0});
   plot.marks.push_back({900, Mark::Kind::kResumed, 0});
   const auto svg = svg_line_plot(plot, {400, 200});
-  EXPECT_EQ(count(svg, "<circle"), 2U);
-  EXPECT_LE(count(svg, "class=\"diverged\""), 2U);
-  EXPECT_GE(count(svg, "class=\"diverged\""), 1U);
-  EXPECT_EQ(count(svg, "class=\"resumed"), 1U);
+  EXPECT_EQ(count_in(svg, "<circle"), 2U);
+  EXPECT_LE(count_in(svg, "class=\"diverged\""), 2U);
+  EXPECT_GE(count_in(svg, "class=\"diverged\""), 1U);
+  EXPECT_EQ(count_in(svg, "class=\"resumed"), 1U);
 }
 
 TEST(StyleClasses, TellMoreRunsApartThanThereAreColors) {
