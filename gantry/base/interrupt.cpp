@@ -23,6 +23,12 @@ void install_interrupt_handler() {
   sigemptyset(&action.sa_mask);
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
+  // Whoever started this program may have blocked them until it can answer.
+  sigset_t answered;
+  sigemptyset(&answered);
+  sigaddset(&answered, SIGINT);
+  sigaddset(&answered, SIGTERM);
+  ::sigprocmask(SIG_UNBLOCK, &answered, nullptr);
 }
 
 bool interrupted() { return interrupt_flag.load(std::memory_order_relaxed); }

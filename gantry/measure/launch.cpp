@@ -131,6 +131,13 @@ void LocalRanks::start(int rank, int ranks, int port) {
   if (child < 0) base::fail("cannot start rank {}: {}", rank, std::strerror(errno));
   if (child == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // A Ctrl-C before the rank's handler stands would kill it in silence, and the others wait for it: it is kept until
+    // then.
+    sigset_t kept;
+    sigemptyset(&kept);
+    sigaddset(&kept, SIGINT);
+    sigaddset(&kept, SIGTERM);
+    ::sigprocmask(SIG_BLOCK, &kept, nullptr);
     if (::getppid() != parent) ::_exit(1);
     const int null = ::open("/dev/null", O_RDWR);
     if (null >= 0) {

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "gantry/base/interrupt.h"
+#include "gantry/base/progress.h"
 #include "gantry/base/statistics.h"
 #include "gantry/cli/bench_server.h"
 
@@ -53,8 +54,13 @@ std::vector<StepResult> measure_steps(const Bench& bench, const StepCase& settin
                                       bool timed) {
   std::vector<StepResult> results;
   std::vector<std::unique_ptr<BenchServer>> servers;
+  const auto rounds = static_cast<std::uint64_t>(timed ? bench.suite.rounds : 0);
+  base::Progress progress(fmt::format("{}, S={}", settings.family, settings.sequence_length),
+                          arms.size() * (1 + rounds), "measurements");
+  std::uint64_t done = 0;
   for (const StepArm& arm : arms) {
     stop_if_interrupted();
+    progress.update(done++, settings.batch > 0 ? arm.name() : arm.name() + ": largest batch");
     auto server = start(bench, settings, arm);
     StepResult result{.arm = arm, .missing = server->missing()};
     if (result.missing.empty()) {
@@ -73,11 +79,13 @@ std::vector<StepResult> measure_steps(const Bench& bench, const StepCase& settin
   for (std::int64_t round = 0; timed && round < bench.suite.rounds; ++round) {
     for (std::size_t i = 0; i < servers.size(); ++i) {
       stop_if_interrupted();
+      progress.update(done++, arms[i].name());
       if (servers[i] == nullptr || !results[i].missing.empty()) continue;
       const base::Json answer = servers[i]->run();
       results[i].samples_per_s.push_back(base::json_get<double>(answer, "samples_per_s", arms[i].name()));
     }
   }
+  progress.update(done);
   return results;
 }
 
