@@ -120,7 +120,8 @@ TEST(TinyGreedy, TokensMatch) {
   GANTRY_GOLDEN_DIR(dir);
   for (const char* folder : {"tiny-llama", "tiny-llama-tied", "tiny-gpt2"}) {
     const auto model = load_model(dir / folder);
-    for (const auto& row : base::read_json_file(dir / folder / "golden.json")["greedy"]) {
+    const base::Json golden = base::read_json_file(dir / folder / "golden.json");
+    for (const auto& row : golden["greedy"]) {
       const auto prompt = row["prompt"].get<std::vector<std::int32_t>>();
       const auto expected = row["output"].get<std::vector<std::int32_t>>();
       const Generation got =

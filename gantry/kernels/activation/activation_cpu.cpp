@@ -15,11 +15,12 @@ std::int64_t flag_count(SideFlag side, std::int64_t count) { return side == Side
 // The nearest value whose last bit is the flag; a zero says it by its sign (+0 right, -0 left).
 
 GANTRY_VECTOR void write_marked(float* to, Rounded y, Vi right) {
-  const Vi bits = bits_of(y.value), flag = right & 1;
+  // Unsigned: a negative zero, which is replaced below, may wrap.
+  const Vu bits = reinterpret_cast<Vu>(bits_of(y.value)), flag = reinterpret_cast<Vu>(right & 1);
   // Magnitudes: one up where the rest lies on the far side from zero, else one down.
-  const Vi step = y.rest < 0.0f ? (Vi{} + 1) : (Vi{} - 1);
-  Vi marked = (bits & 1) == flag ? bits : bits + step;
-  marked = y.value == 0.0f ? (right ? Vi{} : Vi{} + INT32_MIN) : marked;
+  const Vu step = y.rest < 0.0f ? (Vu{} + 1) : (Vu{} - 1);
+  Vu marked = (bits & 1) == flag ? bits : bits + step;
+  marked = y.value == 0.0f ? (right ? Vu{} : Vu{} + 0x80000000u) : marked;
   write(to, reinterpret_cast<Vf>((y.value <= 0.0f) ? marked : bits));
 }
 

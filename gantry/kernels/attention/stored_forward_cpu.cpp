@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "gantry/kernels/attention/flash_tiles.h"
 #include "gantry/kernels/attention/stored_raw.h"
 
@@ -97,8 +99,8 @@ void clear_unseen(const StoredForwardArgs<T>& args, std::int64_t row, std::int64
   const std::int64_t last = range.first < range.last ? (range.last + kK - 1) / kK * kK : length;
   for (std::int64_t r = row; r < row + rows; ++r) {
     T* p = args.p + r * length;
-    std::memset(p, 0, static_cast<std::size_t>(first < length ? first : length) * sizeof(T));
-    if (last < length) std::memset(p + last, 0, static_cast<std::size_t>(length - last) * sizeof(T));
+    std::fill(p, p + std::min(first, length), T{});
+    if (last < length) std::fill(p + last, p + length, T{});
   }
 }
 
