@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "gantry/base/check.h"
+#include "gantry/kernels/common.h"
 #include "gantry/kernels/inplace_norm/inplace_norm_internal.h"
 #include "gantry/kernels/once_differentiable.h"
 
