@@ -6,7 +6,6 @@ central difference of the loss, and whether the forward pass repeats itself unde
 means nothing). Settings: hidden, heads, sequence_length, dropout and arms, as one JSON object.
 """
 
-
 import server
 
 STEP = 1e-5

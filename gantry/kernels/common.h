@@ -24,10 +24,11 @@ inline bool has_raw_kernel(const at::Tensor& x) {
   return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
 }
 
-/// True where autograd has something to record for one of these.
+/// True where autograd has something to record for one of these; undefined ones want nothing.
 inline bool tracks_gradients(std::initializer_list<at::Tensor> inputs) {
-  return c10::GradMode::is_enabled() &&
-         std::any_of(inputs.begin(), inputs.end(), [](const at::Tensor& x) { return x.requires_grad(); });
+  return c10::GradMode::is_enabled() && std::any_of(inputs.begin(), inputs.end(), [](const at::Tensor& x) {
+           return x.defined() && x.requires_grad();
+         });
 }
 
 /// How a tensor that may be undefined is handed to an autograd function, which takes no undefined ones.

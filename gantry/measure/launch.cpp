@@ -13,6 +13,7 @@
 #include "gantry/base/check.h"
 #include "gantry/base/env.h"
 #include "gantry/base/file.h"
+#include "gantry/base/interrupt.h"
 
 extern char** environ;
 
@@ -133,11 +134,7 @@ void LocalRanks::start(int rank, int ranks, int port) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     // A Ctrl-C before the rank's handler stands would kill it in silence, and the others wait for it: it is kept until
     // then.
-    sigset_t kept;
-    sigemptyset(&kept);
-    sigaddset(&kept, SIGINT);
-    sigaddset(&kept, SIGTERM);
-    ::sigprocmask(SIG_BLOCK, &kept, nullptr);
+    base::hold_interrupts();
     if (::getppid() != parent) ::_exit(1);
     const int null = ::open("/dev/null", O_RDWR);
     if (null >= 0) {

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "gantry/text/byte_map.h"
+#include "gantry/text/pipeline_constants.h"
 #include "gantry/text/utf8.h"
 
 namespace gantry::text {
@@ -43,7 +44,7 @@ BpeModel::BpeModel(Vocabulary vocabulary, std::vector<BpeMerge> merges, BpeOptio
     byte_ids_ = byte_token_ids(vocabulary_);
   may_cut_ = !options_.spells_bytes && !options_.ignore_merges && options_.continuing_subword_prefix.empty() &&
              options_.end_of_word_suffix.empty() && !crosses_metaspace(vocabulary_) &&
-             vocabulary_.find("\xe2\x96\x81") != Vocabulary::kNone;
+             vocabulary_.find(kMetaspace) != Vocabulary::kNone;
 }
 
 void BpeModel::encode(std::string_view piece, std::vector<std::int32_t>& out) const {

@@ -2,6 +2,7 @@
 
 #include "gantry/text/byte_map.h"
 #include "gantry/text/normalizer.h"
+#include "gantry/text/pipeline_constants.h"
 #include "gantry/text/pre_tokenizer.h"
 
 namespace gantry::text {
@@ -10,9 +11,6 @@ namespace {
 using base::Json;
 using base::json_get;
 using base::json_get_or;
-
-constexpr std::size_t kDecoderGrowth = 64;
-constexpr std::size_t kDecoderBytes = 4096;
 
 void replace_literal(std::string& text, std::string_view from, std::string_view to) {
   for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
@@ -74,7 +72,7 @@ void Decoder::add_step(const std::string& type, const Json& config, std::string_
     GANTRY_CHECK(!step.text.empty(), "{}: a Strip decoder needs a 'content'", source);
   } else if (type == "Metaspace") {
     step.kind = Kind::kMetaspace;
-    step.text = json_get_or<std::string>(config, "replacement", "\xe2\x96\x81", source);
+    step.text = json_get_or<std::string>(config, "replacement", std::string(kMetaspace), source);
     const bool legacy = json_get_or<bool>(config, "add_prefix_space", true, source);
     step.flag = json_get_or<std::string>(config, "prepend_scheme", legacy ? "always" : "never", source) != "never";
     GANTRY_CHECK(!step.text.empty(), "{}: a Metaspace decoder needs a 'replacement'", source);
@@ -88,8 +86,8 @@ void Decoder::add_step(const std::string& type, const Json& config, std::string_
   } else {
     base::fail_input("{}: decoder '{}' is not supported", source, type);
   }
-  GANTRY_CHECK(step.text.size() <= kDecoderBytes, "{}: a string of {} bytes in decoder '{}'; the limit is {}", source,
-               step.text.size(), type, kDecoderBytes);
+  GANTRY_CHECK(step.text.size() <= kMaxInsertedBytes, "{}: a string of {} bytes in decoder '{}'; the limit is {}",
+               source, step.text.size(), type, kMaxInsertedBytes);
   // Behind Fuse only a strip of the start can be done without seeing the rest.
   if (fused_ && (step.kind != Kind::kStrip || step.stop > 0 || !text_steps_.empty())) holds_back_ = true;
   (fused_ ? text_steps_ : token_steps_).push_back(std::move(step));
@@ -97,7 +95,7 @@ void Decoder::add_step(const std::string& type, const Json& config, std::string_
 
 void Decoder::append(std::string_view token, bool verbatim, State& state, std::string& out) const {
   std::string bytes(token);
-  const std::size_t limit = token.size() * kDecoderGrowth + kDecoderBytes;
+  const std::size_t limit = token.size() * kMaxGrowth + kMaxInsertedBytes;
   for (const Step& step : token_steps_) {
     run(step, verbatim, state, bytes);
     GANTRY_CHECK(bytes.size() <= limit, "the decoder made {} bytes of a token of {}; its steps are damaged",
@@ -125,7 +123,7 @@ void Decoder::strip_start(State& state, std::string& text) const {
 void Decoder::finish(State& state, std::string& out) const {
   if (holds_back_) {
     State fresh;
-    const std::size_t limit = (state.waiting.size() + kDecoderBytes) * kDecoderGrowth;
+    const std::size_t limit = (state.waiting.size() + kMaxInsertedBytes) * kMaxGrowth;
     for (const Step& step : text_steps_) {
       run(step, false, fresh, state.waiting);
       GANTRY_CHECK(state.waiting.size() <= limit,

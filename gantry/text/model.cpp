@@ -4,6 +4,7 @@
 
 #include "gantry/text/bpe_model.h"
 #include "gantry/text/byte_map.h"
+#include "gantry/text/pipeline_constants.h"
 #include "gantry/text/unigram_model.h"
 #include "gantry/text/wordpiece_model.h"
 
@@ -13,8 +14,6 @@ namespace {
 using base::Json;
 using base::json_get;
 using base::json_get_or;
-
-constexpr std::string_view kWordStart = "\xe2\x96\x81";
 
 // A member that stays in place; vocabularies are too large to copy.
 const Json& member(const Json& object, const char* key, Json::value_t type, std::string_view source) {
@@ -142,8 +141,8 @@ base::OrderedJson Model::vocabulary_json() const {
 bool crosses_metaspace(const Vocabulary& vocabulary) {
   for (std::int32_t id = 0; id < vocabulary.size(); ++id) {
     const std::string_view token = vocabulary.text(id);
-    for (std::size_t at = token.find(kWordStart); at != std::string_view::npos; at = token.find(kWordStart, at + 1)) {
-      if (at > 0 && (at < kWordStart.size() || token.substr(at - kWordStart.size(), kWordStart.size()) != kWordStart)) {
+    for (std::size_t at = token.find(kMetaspace); at != std::string_view::npos; at = token.find(kMetaspace, at + 1)) {
+      if (at > 0 && (at < kMetaspace.size() || token.substr(at - kMetaspace.size(), kMetaspace.size()) != kMetaspace)) {
         return true;
       }
     }

@@ -4,6 +4,7 @@
 
 #include "gantry/text/byte_map.h"
 #include "gantry/text/charsmap.h"
+#include "gantry/text/pipeline_constants.h"
 #include "gantry/text/pre_tokenizer.h"
 #include "gantry/text/regex.h"
 #include "gantry/text/unicode.h"
@@ -16,14 +17,11 @@ using base::Json;
 using base::json_get;
 using base::json_get_or;
 
-constexpr std::size_t kNormalizerGrowth = 64;
-constexpr std::size_t kNormalizerBytes = 4096;
-
 // A string that a step inserts.
 std::string inserted_text(const Json& config, std::string_view key, std::string_view source) {
   auto text = json_get<std::string>(config, key, source);
-  GANTRY_CHECK(text.size() <= kNormalizerBytes, "{}: '{}' has {} bytes, the limit is {}", source, key, text.size(),
-               kNormalizerBytes);
+  GANTRY_CHECK(text.size() <= kMaxInsertedBytes, "{}: '{}' has {} bytes, the limit is {}", source, key, text.size(),
+               kMaxInsertedBytes);
   return text;
 }
 
@@ -108,7 +106,7 @@ Normalizer::Normalizer(const Json& config, std::string_view source) {
 }
 
 std::string Normalizer::apply(std::string text) const {
-  const std::size_t limit = text.size() * kNormalizerGrowth + (std::size_t{1} << 20);
+  const std::size_t limit = text.size() * kMaxGrowth + (std::size_t{1} << 20);
   for (const Step& step : steps_) {
     text = step(std::move(text));
     GANTRY_CHECK(text.size() <= limit,

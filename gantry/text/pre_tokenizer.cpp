@@ -1,6 +1,7 @@
 #include "gantry/text/pre_tokenizer.h"
 
 #include "gantry/text/byte_map.h"
+#include "gantry/text/pipeline_constants.h"
 #include "gantry/text/split.h"
 #include "gantry/text/utf8.h"
 
@@ -14,9 +15,7 @@ using base::Json;
 using base::json_get;
 using base::json_get_or;
 
-constexpr std::size_t kSplitGrowth = 64;
 constexpr std::size_t kMetaspaceBytes = 64;
-constexpr std::string_view kMetaspace = "\xe2\x96\x81";
 // ASCII punctuation counts even where Unicode calls it a symbol.
 constexpr const char* kPunctuationPattern = R"([\p{P}!-/:-@\[-`{-~])";
 
@@ -88,7 +87,7 @@ PreTokenizer::PreTokenizer(const Json& config, std::string_view source, bool def
 }
 
 void PreTokenizer::apply(Pieces& pieces) const {
-  const std::size_t limit = pieces.text.size() * kSplitGrowth + (std::size_t{1} << 20);
+  const std::size_t limit = pieces.text.size() * kMaxGrowth + (std::size_t{1} << 20);
   for (const Step& step : steps_) {
     step(pieces);
     GANTRY_CHECK(pieces.text.size() <= limit,

@@ -3,6 +3,7 @@
 
 #include "gantry/text/bpe_model.h"
 #include "gantry/text/charsmap.h"
+#include "gantry/text/pipeline_constants.h"
 #include "gantry/text/sentencepiece.h"
 #include "gantry/text/unigram_model.h"
 
@@ -11,9 +12,7 @@ namespace {
 
 using base::Json;
 
-constexpr const char* kWordMark = "\xe2\x96\x81";
-
-Json replace_step(const char* kind, const char* pattern, const char* content) {
+Json replace_step(const char* kind, std::string_view pattern, std::string_view content) {
   return {{"type", "Replace"}, {"pattern", {{kind, pattern}}}, {"content", content}};
 }
 
@@ -27,14 +26,14 @@ Json normalizer_of(const SentencePieceModel& model, bool escape_spaces) {
     steps.push_back(replace_step("Regex", " {2,}", " "));
   }
   if (escape_spaces) {
-    if (model.add_dummy_prefix) steps.push_back({{"type", "Prepend"}, {"prepend", kWordMark}});
-    steps.push_back(replace_step("String", " ", kWordMark));
+    if (model.add_dummy_prefix) steps.push_back({{"type", "Prepend"}, {"prepend", kMetaspace}});
+    steps.push_back(replace_step("String", " ", kMetaspace));
   }
   return steps.empty() ? Json() : Json{{"type", "Sequence"}, {"normalizers", steps}};
 }
 
 Json decoder_of(const SentencePieceModel& model) {
-  Json steps = {replace_step("String", kWordMark, " "), {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
+  Json steps = {replace_step("String", kMetaspace, " "), {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
   if (model.add_dummy_prefix) steps.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   return {{"type", "Sequence"}, {"decoders", steps}};
 }
@@ -94,7 +93,7 @@ TokenizerParts parts_from_sentencepiece(SentencePieceModel model, const Sentence
   parts.normalizer = normalizer_of(model, !frame.prefix_first_only);
   if (frame.prefix_first_only) {
     parts.pre_tokenizer = {{"type", "Metaspace"},
-                           {"replacement", kWordMark},
+                           {"replacement", kMetaspace},
                            {"prepend_scheme", model.add_dummy_prefix ? "first" : "never"},
                            {"split", false}};
   }

@@ -5,6 +5,7 @@
 #include "gantry/formats/gguf.h"
 #include "gantry/text/bpe_model.h"
 #include "gantry/text/gguf_families.h"
+#include "gantry/text/pipeline_constants.h"
 #include "gantry/text/sentencepiece.h"
 #include "gantry/text/tokenizer.h"
 #include "gantry/text/tokenizer_files.h"
@@ -156,15 +157,14 @@ TokenizerParts sentencepiece_parts(const GgufFile& file, bool unigram) {
 
 // GGUF marks the beginnings of words with U+2581 where WordPiece marks the continuations with "##".
 TokenizerParts bert_gguf_parts(const GgufFile& file) {
-  constexpr std::string_view kWordStart = "\xe2\x96\x81";
   const auto& tokens = file.get_string_array(kTokens);
   const std::vector<PieceType> types = token_types(file, tokens.size());
   std::vector<std::string> spelled;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     const std::string& token = tokens[i];
     const bool bracketed = token.starts_with('[') && token.ends_with(']');
-    if (token.starts_with(kWordStart))
-      spelled.push_back(token.substr(kWordStart.size()));
+    if (token.starts_with(kMetaspace))
+      spelled.push_back(token.substr(kMetaspace.size()));
     else if (types[i] == PieceType::kNormal && !bracketed)
       spelled.push_back("##" + token);
     else

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "gantry/text/pipeline_constants.h"
 #include "gantry/text/utf8.h"
 
 namespace gantry::text {
@@ -37,7 +38,7 @@ UnigramModel::UnigramModel(Vocabulary vocabulary, std::vector<double> scores, co
     trie_.insert(vocabulary_.text(id), id);
   }
   unk_score_ = lowest - kUnkPenalty;
-  may_cut_ = !crosses_metaspace(vocabulary_) && vocabulary_.find("\xe2\x96\x81") != Vocabulary::kNone;
+  may_cut_ = !crosses_metaspace(vocabulary_) && vocabulary_.find(kMetaspace) != Vocabulary::kNone;
 }
 
 void UnigramModel::encode(std::string_view piece, std::vector<std::int32_t>& out) const {

@@ -156,8 +156,7 @@ TEST(LinearCrossEntropy, TheLossMayBeScaledWithoutSlots) {
 TEST(LinearCrossEntropy, ARetainedGraphIsReadAgain) {
   for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf}) {
     SCOPED_TRACE(c10::toString(type));
-    variable_list leaves;
-    for (const auto& x : loss_inputs(true)) leaves.push_back(x.to(type, false, true).requires_grad_());
+    const variable_list leaves = leaves_of(loss_inputs(true), type);
     const at::Tensor loss = fused(some_labels())(leaves)[0];
     const variable_list first = torch::autograd::grad({loss}, leaves, {}, true);
     variable_list copies;
@@ -300,8 +299,7 @@ TEST(LinearCrossEntropy, SlotsGatherMicroBatches) {
   const Traced exact = run(plain_loss(some_labels(), {.normalizer = 50}), in, at::kDouble, weights);
   for (const auto type : {at::kFloat, at::kBFloat16}) {
     for (const std::int64_t chunk_bytes : kChunkBytes) {
-      variable_list leaves;
-      for (const auto& x : in) leaves.push_back(x.to(type, false, true).requires_grad_());
+      const variable_list leaves = leaves_of(in, type);
       Sinks sinks({leaves[1], leaves[2]});
       const tensor::GradientSinks::Guard guard(sinks.registry());
       double loss = 0;

@@ -1,41 +1,32 @@
 // RMS norm, layer norm and their residual variants against compositions of ATen operators in fp64.
-#include "gantry/kernels/layer_norm/layer_norm.h"
-#include "gantry/kernels/rms_norm/rms_norm.h"
-#include "tests/kernels/torch_support.h"
+#include "tests/kernels/norm_support.h"
 
 namespace gantry::kernels {
 namespace {
 
 using namespace testing;
 
-constexpr double kEps = 1e-5;
-
-variable_list rms(const variable_list& in) { return {rms_norm(in[0], in[1], kEps)}; }
-variable_list rms_plain(const variable_list& in) { return {rms_norm_reference(in[0], in[1], kEps)}; }
-variable_list layer(const variable_list& in) { return {layer_norm(in[0], in[1], in[2], kEps)}; }
-variable_list layer_plain(const variable_list& in) { return {layer_norm_reference(in[0], in[1], in[2], kEps)}; }
+variable_list rms(const variable_list& in) { return {rms_norm(in[0], in[1], kNormEps)}; }
+variable_list layer(const variable_list& in) { return {layer_norm(in[0], in[1], in[2], kNormEps)}; }
 variable_list add_rms(const variable_list& in) {
-  const auto [sum, y] = add_rms_norm(in[0], in[1], in[2], kEps);
+  const auto [sum, y] = add_rms_norm(in[0], in[1], in[2], kNormEps);
   return {sum, y};
 }
 variable_list add_rms_plain(const variable_list& in) {
   const at::Tensor sum = in[0] + in[1];
-  return {sum, rms_norm_reference(sum, in[2], kEps)};
+  return {sum, rms_norm_reference(sum, in[2], kNormEps)};
 }
 variable_list add_layer(const variable_list& in) {
-  const auto [sum, y] = add_layer_norm(in[0], in[1], in[2], in[3], kEps);
+  const auto [sum, y] = add_layer_norm(in[0], in[1], in[2], in[3], kNormEps);
   return {sum, y};
 }
 variable_list add_layer_plain(const variable_list& in) {
   const at::Tensor sum = in[0] + in[1];
-  return {sum, layer_norm_reference(sum, in[2], in[3], kEps)};
+  return {sum, layer_norm_reference(sum, in[2], in[3], kNormEps)};
 }
 
-const std::vector<std::vector<std::int64_t>> kShapes{{4, 1, 33},   {1, 64},       {577},
-                                                     {3, 40, 100}, {2, 5, 7, 16}, {700, 48}};
-
 TEST(Norms, ValuesAndGradientsMatchTheReferenceInFp64) {
-  for (const auto& shape : kShapes) {
+  for (const auto& shape : kNormShapes) {
     SCOPED_TRACE(::testing::PrintToString(shape));
     const std::int64_t n = shape.back();
     const at::Tensor x = normal(shape, 1, 1.5, 0.3), residual = normal(shape, 2);
@@ -49,17 +40,18 @@ TEST(Norms, ValuesAndGradientsMatchTheReferenceInFp64) {
 
 TEST(Norms, ReferencesAgreeWithTorch) {
   const at::Tensor x = normal({5, 24}, 1), weight = normal({24}, 2), bias = normal({24}, 3);
-  EXPECT_LT(error_of(rms_norm_reference(x, weight, kEps), at::rms_norm(x, {24}, weight, kEps)), 1e-14);
-  EXPECT_LT(error_of(layer_norm_reference(x, weight, bias, kEps), at::layer_norm(x, {24}, weight, bias, kEps)), 1e-14);
+  EXPECT_LT(error_of(rms_norm_reference(x, weight, kNormEps), at::rms_norm(x, {24}, weight, kNormEps)), 1e-14);
+  EXPECT_LT(error_of(layer_norm_reference(x, weight, bias, kNormEps), at::layer_norm(x, {24}, weight, bias, kNormEps)),
+            1e-14);
 }
 
 TEST(Norms, OtherTypesTakeTheReference) {
   const at::Tensor x = normal({5, 24}, 1), weight = normal({24}, 2), bias = normal({24}, 3);
-  EXPECT_TRUE(at::equal(rms_norm(x, weight, kEps), rms_norm_reference(x, weight, kEps)));
-  EXPECT_TRUE(at::equal(layer_norm(x, weight, bias, kEps), layer_norm_reference(x, weight, bias, kEps)));
-  EXPECT_TRUE(at::equal(add_rms_norm(x, x, weight, kEps).second, rms_norm_reference(x + x, weight, kEps)));
-  EXPECT_TRUE(
-      at::equal(add_layer_norm(x, x, weight, bias, kEps).second, layer_norm_reference(x + x, weight, bias, kEps)));
+  EXPECT_TRUE(at::equal(rms_norm(x, weight, kNormEps), rms_norm_reference(x, weight, kNormEps)));
+  EXPECT_TRUE(at::equal(layer_norm(x, weight, bias, kNormEps), layer_norm_reference(x, weight, bias, kNormEps)));
+  EXPECT_TRUE(at::equal(add_rms_norm(x, x, weight, kNormEps).second, rms_norm_reference(x + x, weight, kNormEps)));
+  EXPECT_TRUE(at::equal(add_layer_norm(x, x, weight, bias, kNormEps).second,
+                        layer_norm_reference(x + x, weight, bias, kNormEps)));
 }
 
 TEST(Norms, StridedInputsAndWeightsGiveTheSameResults) {
@@ -67,13 +59,13 @@ TEST(Norms, StridedInputsAndWeightsGiveTheSameResults) {
   const auto strided = [](const at::Tensor& t) { return t.permute({2, 1, 0}); };
   const auto op = [&](const variable_list& in) -> variable_list {
     const at::Tensor w = in[1].select(1, 1), b = in[2].select(1, 0);
-    const auto a = add_layer_norm(strided(in[0]), strided(in[0]).flip(0), w, b, kEps);
-    return {rms_norm(strided(in[0]), w, kEps), layer_norm(strided(in[0]), w, b, kEps), a.first, a.second};
+    const auto a = add_layer_norm(strided(in[0]), strided(in[0]).flip(0), w, b, kNormEps);
+    return {rms_norm(strided(in[0]), w, kNormEps), layer_norm(strided(in[0]), w, b, kNormEps), a.first, a.second};
   };
   const auto plain = [&](const variable_list& in) -> variable_list {
     const at::Tensor w = in[1].select(1, 1), b = in[2].select(1, 0), sum = strided(in[0]) + strided(in[0]).flip(0);
-    return {rms_norm_reference(strided(in[0]), w, kEps), layer_norm_reference(strided(in[0]), w, b, kEps), sum,
-            layer_norm_reference(sum, w, b, kEps)};
+    return {rms_norm_reference(strided(in[0]), w, kNormEps), layer_norm_reference(strided(in[0]), w, b, kNormEps), sum,
+            layer_norm_reference(sum, w, b, kNormEps)};
   };
   expect_matches(op, plain, {x, weight, bias});
 }
@@ -81,11 +73,11 @@ TEST(Norms, StridedInputsAndWeightsGiveTheSameResults) {
 // Rounding of an fp32 mean near 1e4 alone moves results by up to half a thousandth of a deviation.
 TEST(Norms, LargeMeansDoNotCancelTheVariance) {
   const at::Tensor x = normal({64, 577}, 1, 3.0) + 16384.0, weight = normal({577}, 2), bias = normal({577}, 3);
-  const at::Tensor exact = layer_norm_reference(x, weight, bias, kEps);
+  const at::Tensor exact = layer_norm_reference(x, weight, bias, kNormEps);
   const auto as_float = [](const at::Tensor& t) { return t.to(at::kFloat); };
-  const double ours = error_of(layer_norm(as_float(x), as_float(weight), as_float(bias), kEps), exact);
+  const double ours = error_of(layer_norm(as_float(x), as_float(weight), as_float(bias), kNormEps), exact);
   EXPECT_LT(ours, 5e-4);
-  EXPECT_LT(ours, 2 * error_of(at::layer_norm(as_float(x), {577}, as_float(weight), as_float(bias), kEps), exact));
+  EXPECT_LT(ours, 2 * error_of(at::layer_norm(as_float(x), {577}, as_float(weight), as_float(bias), kNormEps), exact));
 }
 
 TEST(Norms, Bf16ParameterGradientsOfManyRowsAreSummedInFp32) {
@@ -94,7 +86,7 @@ TEST(Norms, Bf16ParameterGradientsOfManyRowsAreSummedInFp32) {
   const Traced exact = run(layer_plain, {x, weight, bias}, at::kDouble, weights);
   const Traced ours = run(layer, {x, weight, bias}, at::kBFloat16, weights);
   const Traced eager =
-      run([](const variable_list& in) { return variable_list{at::layer_norm(in[0], {64}, in[1], in[2], kEps)}; },
+      run([](const variable_list& in) { return variable_list{at::layer_norm(in[0], {64}, in[1], in[2], kNormEps)}; },
           {x, weight, bias}, at::kBFloat16, weights);
   for (const std::size_t parameter : {1, 2}) {
     EXPECT_LT(error_of(ours.gradients[parameter], exact.gradients[parameter]), 3e-3);
@@ -106,18 +98,18 @@ TEST(Norms, Bf16ParameterGradientsOfManyRowsAreSummedInFp32) {
 TEST(Norms, RowsOfZerosAndEmptyTensors) {
   const at::Tensor weight = at::ones({16}), bias = at::full({16}, 0.5);
   const at::Tensor zeros = at::zeros({2, 16}).requires_grad_();
-  EXPECT_TRUE(at::equal(rms_norm(zeros, weight, kEps), at::zeros({2, 16})));
-  EXPECT_TRUE(at::equal(layer_norm(zeros, weight, bias, kEps), at::full({2, 16}, 0.5)));
-  rms_norm(zeros, weight, kEps).sum().backward();
+  EXPECT_TRUE(at::equal(rms_norm(zeros, weight, kNormEps), at::zeros({2, 16})));
+  EXPECT_TRUE(at::equal(layer_norm(zeros, weight, bias, kNormEps), at::full({2, 16}, 0.5)));
+  rms_norm(zeros, weight, kNormEps).sum().backward();
   EXPECT_TRUE(zeros.grad().isfinite().all().item<bool>());
   for (const at::Tensor& empty : {at::zeros({0, 16}), at::zeros({3, 0, 16})}) {
     const at::Tensor leaf = empty.clone().requires_grad_(), w = weight.clone().requires_grad_();
-    layer_norm(leaf, w, bias, kEps).sum().backward();
+    layer_norm(leaf, w, bias, kNormEps).sum().backward();
     EXPECT_EQ(leaf.grad().sizes(), empty.sizes());
     EXPECT_TRUE(at::equal(w.grad(), at::zeros({16})));
-    EXPECT_EQ(add_rms_norm(empty, empty, weight, kEps).second.sizes(), empty.sizes());
+    EXPECT_EQ(add_rms_norm(empty, empty, weight, kNormEps).second.sizes(), empty.sizes());
   }
-  EXPECT_EQ(rms_norm(at::zeros({3, 0}), at::zeros({0}), kEps).numel(), 0);
+  EXPECT_EQ(rms_norm(at::zeros({3, 0}), at::zeros({0}), kNormEps).numel(), 0);
 }
 
 TEST(Norms, NanAndInfinitySpreadAsInTheReference) {
@@ -126,18 +118,18 @@ TEST(Norms, NanAndInfinitySpreadAsInTheReference) {
   x[2][0] = INFINITY;
   const at::Tensor weight = at::ones({33}), bias = at::zeros({33}), single = x.to(at::kFloat);
   const auto same = [](const at::Tensor& a, const at::Tensor& b) { return at::equal(a.isnan(), b.isnan()); };
-  EXPECT_TRUE(same(rms_norm(single, weight, kEps), rms_norm_reference(single, weight, kEps)));
-  EXPECT_TRUE(same(layer_norm(single, weight, bias, kEps), layer_norm_reference(single, weight, bias, kEps)));
-  EXPECT_TRUE(layer_norm(single, weight, bias, kEps)[1].isnan().all().item<bool>());
+  EXPECT_TRUE(same(rms_norm(single, weight, kNormEps), rms_norm_reference(single, weight, kNormEps)));
+  EXPECT_TRUE(same(layer_norm(single, weight, bias, kNormEps), layer_norm_reference(single, weight, bias, kNormEps)));
+  EXPECT_TRUE(layer_norm(single, weight, bias, kNormEps)[1].isnan().all().item<bool>());
 }
 
 TEST(Norms, FrozenInputsGetNoGradient) {
   const at::Tensor x = at::randn({3, 16}).requires_grad_(), weight = at::ones({16}), bias = at::zeros({16});
-  (rms_norm(x, weight, kEps) + layer_norm(x, weight, bias, kEps)).sum().backward();
+  (rms_norm(x, weight, kNormEps) + layer_norm(x, weight, bias, kNormEps)).sum().backward();
   EXPECT_TRUE(x.grad().defined());
   EXPECT_FALSE(weight.grad().defined() || bias.grad().defined());
   const at::Tensor trained = at::ones({16}).requires_grad_(), frozen = at::randn({3, 16});
-  layer_norm(frozen, trained, bias, kEps).sum().backward();
+  layer_norm(frozen, trained, bias, kNormEps).sum().backward();
   EXPECT_TRUE(trained.grad().defined());
   EXPECT_FALSE(frozen.grad().defined());
 }
@@ -162,8 +154,8 @@ TEST(Norms, WithoutGradientModeNothingIsKept) {
   const at::Tensor x = at::randn({3, 16}).requires_grad_(), weight = at::ones({16}).requires_grad_(),
                    bias = at::zeros({16});
   const auto before = x.storage().use_count();
-  const auto [sum, y] = add_layer_norm(x, x, weight, bias, kEps);
-  const at::Tensor other = rms_norm(x, weight, kEps);
+  const auto [sum, y] = add_layer_norm(x, x, weight, bias, kNormEps);
+  const at::Tensor other = rms_norm(x, weight, kNormEps);
   EXPECT_EQ(x.storage().use_count(), before);
   EXPECT_FALSE(sum.requires_grad() || y.requires_grad() || other.requires_grad());
 }
@@ -178,12 +170,12 @@ TEST(Norms, ParameterGradientsGoToTheirSlots) {
     const at::Tensor w = weight.detach().to(at::kDouble).requires_grad_(),
                      b = bias.detach().to(at::kDouble).requires_grad_();
     for (int i = 0; i < 2; ++i)
-      layer_norm_reference(x.to(at::kDouble).narrow(0, 3 * i, 3), w, b, kEps).square().sum().backward();
+      layer_norm_reference(x.to(at::kDouble).narrow(0, 3 * i, 3), w, b, kNormEps).square().sum().backward();
     exact_weight = w.grad(), exact_bias = b.grad();
   }
   const tensor::GradientSinks::Guard guard(sinks.registry());
   for (int i = 0; i < 2; ++i)
-    layer_norm(x.narrow(0, 3 * i, 3), weight, bias, kEps).to(at::kFloat).square().sum().backward();
+    layer_norm(x.narrow(0, 3 * i, 3), weight, bias, kNormEps).to(at::kFloat).square().sum().backward();
   EXPECT_FALSE(weight.grad().defined() || bias.grad().defined());
   EXPECT_LT(error_of(sinks[0], exact_weight), 0x1p-7);
   EXPECT_LT(error_of(sinks[1], exact_bias), 0x1p-7);
@@ -191,13 +183,13 @@ TEST(Norms, ParameterGradientsGoToTheirSlots) {
 
 TEST(Norms, MessagesNameWhatDoesNotFit) {
   const at::Tensor x = at::zeros({2, 16}), w = at::zeros({16}), half = w.to(at::kBFloat16);
-  EXPECT_MESSAGE(rms_norm(x, at::zeros({8}), kEps), "rms_norm: weight [8] does not fit input [2, 16]");
-  EXPECT_MESSAGE(rms_norm(x, half, kEps), "rms_norm: input is Float, weight is BFloat16");
-  EXPECT_MESSAGE(layer_norm(x, w, at::zeros({1, 16}), kEps), "layer_norm: weight [16] and bias [1, 16] do not fit");
-  EXPECT_MESSAGE(layer_norm(x, w, half, kEps), "bias is BFloat16");
-  EXPECT_MESSAGE(add_rms_norm(x, at::zeros({16}), w, kEps),
+  EXPECT_MESSAGE(rms_norm(x, at::zeros({8}), kNormEps), "rms_norm: weight [8] does not fit input [2, 16]");
+  EXPECT_MESSAGE(rms_norm(x, half, kNormEps), "rms_norm: input is Float, weight is BFloat16");
+  EXPECT_MESSAGE(layer_norm(x, w, at::zeros({1, 16}), kNormEps), "layer_norm: weight [16] and bias [1, 16] do not fit");
+  EXPECT_MESSAGE(layer_norm(x, w, half, kNormEps), "bias is BFloat16");
+  EXPECT_MESSAGE(add_rms_norm(x, at::zeros({16}), w, kNormEps),
                  "add_rms_norm: input Float [2, 16] and residual Float [16]");
-  EXPECT_MESSAGE(add_layer_norm(x, x.to(at::kBFloat16), w, w, kEps), "residual BFloat16 [2, 16] differ");
+  EXPECT_MESSAGE(add_layer_norm(x, x.to(at::kBFloat16), w, w, kNormEps), "residual BFloat16 [2, 16] differ");
 }
 
 }  // namespace

@@ -98,7 +98,7 @@ planner::BenchTable step_table(const std::string& name, const std::string& title
       table.notes.push_back(fmt::format("{}: missing: {}", result.arm.name(), result.missing));
       continue;
     }
-    const double mib = static_cast<double>(result.growth_bytes) / (1 << 20);
+    const double mib = static_cast<double>(result.growth_bytes) / kMib;
     const bool timed = !result.samples_per_s.empty();
     table.cells.push_back({result.arm.name(), fmt::format("{}", result.batch), fmt::format("{:.0f}", mib),
                            timed ? fmt::format("{}", result.timed_batch) : "–",

@@ -63,7 +63,7 @@ std::string group_digits(double value, int decimals) {
   std::string text = fmt::format("{:.{}f}", std::abs(value), decimals);
   const auto point = std::min(text.find('.'), text.size());
   for (auto place = static_cast<std::ptrdiff_t>(point) - 3; place > 0; place -= 3) {
-    text.insert(static_cast<std::size_t>(place), ",");
+    text.insert(static_cast<std::size_t>(place), 1, ',');
   }
   if (value < 0) text.insert(text.begin(), '-');
   return text;

@@ -14,7 +14,6 @@ namespace {
 
 constexpr int kColors = 6;
 constexpr int kDashes = 3;
-constexpr double kLargest = 1e300;
 
 /// Where the plot area lies inside the drawing.
 struct Frame {
@@ -30,8 +29,8 @@ struct Extent {
   double high = -INFINITY;
   void add(double value) {
     if (!std::isfinite(value)) return;
-    low = std::min(low, std::clamp(value, -kLargest, kLargest));
-    high = std::max(high, std::clamp(value, -kLargest, kLargest));
+    low = std::min(low, std::clamp(value, -kLargestValue, kLargestValue));
+    high = std::max(high, std::clamp(value, -kLargestValue, kLargestValue));
   }
   bool empty() const { return low > high; }
 };

@@ -11,8 +11,6 @@
 namespace gantry::cli::report {
 namespace {
 
-constexpr double kLargestTick = 1e300;  // keeps high - low and the widening below finite
-
 double nice_step(double span, int target) {
   const double rough = span / std::max(1, target);
   const double power = std::pow(10.0, std::floor(std::log10(rough)));
@@ -25,8 +23,8 @@ double nice_step(double span, int target) {
 
 /// Widens a range that is too small to draw.
 void widen(double& low, double& high) {
-  low = std::clamp(low, -kLargestTick, kLargestTick);
-  high = std::clamp(high, -kLargestTick, kLargestTick);
+  low = std::clamp(low, -kLargestValue, kLargestValue);
+  high = std::clamp(high, -kLargestValue, kLargestValue);
   const double size = std::max(std::abs(low), std::abs(high));
   if (high - low > 1e-9 * size && high - low > 1e-290) return;
   const double pad = size > 1e-280 ? 0.05 * size : 1;
@@ -102,8 +100,8 @@ AxisRange step_axis(double low, double high, int target) {
 }
 
 AxisRange log_axis(double low, double high, int target) {
-  low = std::clamp(low, 1e-280, kLargestTick);
-  high = std::clamp(high, low, kLargestTick);
+  low = std::clamp(low, 1e-280, kLargestValue);
+  high = std::clamp(high, low, kLargestValue);
   std::vector<double> candidates;
   const int first = static_cast<int>(std::floor(std::log10(low) + 1e-9));
   const int last = static_cast<int>(std::ceil(std::log10(high) - 1e-9));

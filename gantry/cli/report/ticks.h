@@ -5,6 +5,9 @@
 
 namespace gantry::cli::report {
 
+/// Values beyond it, either way, are drawn as if they were it, so that high - low and what is widened stay finite.
+inline constexpr double kLargestValue = 1e300;
+
 /// The part of the number line an axis shows, with its ticks, which lie inside.
 struct AxisRange {
   double low = 0;

@@ -136,9 +136,7 @@ at::Tensor batch_norm_act(const at::Tensor& x, const at::Tensor& weight, const a
                "batch_norm_act: input {} has one value a channel, training needs more", c10::str(x.sizes()));
   const auto w = optional_of(weight), b = optional_of(bias), m = optional_of(running_mean),
              v = optional_of(running_var);
-  const bool tracks =
-      at::GradMode::is_enabled() && (x.requires_grad() || (w && w->requires_grad()) || (b && b->requires_grad()));
-  if (tracks) return BatchNormActFunction::apply(x, w, b, m, v, options);
+  if (tracks_gradients({x, weight, bias})) return BatchNormActFunction::apply(x, w, b, m, v, options);
   return run_batch_norm(x, w, b, m, v, options).z;
 }
 

@@ -225,10 +225,7 @@ std::pair<at::Tensor, at::Tensor> run_inplace_norm(const char* op, const at::Ten
                op, c10::toString(x.scalar_type()), c10::str(x.sizes()));
   check_parameter(op, "weight", weight, x);
   check_parameter(op, "bias", bias, x);
-  const bool tracks = at::GradMode::is_enabled() &&
-                      (x.requires_grad() || (residual.defined() && residual.requires_grad()) ||
-                       (weight.defined() && weight.requires_grad()) || (bias.defined() && bias.requires_grad()));
-  if (tracks) {
+  if (tracks_gradients({x, residual, weight, bias})) {
     const auto result =
         InplaceNormFunction::apply(x, optional_of(residual), optional_of(weight), optional_of(bias), options);
     return {options.return_sum ? result[1] : at::Tensor(), result[0]};

@@ -2,8 +2,11 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <optional>
+
 #include "gantry/kernels/activation/activation.h"
 #include "gantry/kernels/activation/activation_dispatch.h"
+#include "gantry/kernels/common.h"
 #include "gantry/kernels/mlp/gated_raw.h"
 #include "gantry/kernels/mlp/kept_inputs.h"
 #include "gantry/kernels/mlp/mlp.h"
@@ -169,21 +172,14 @@ at::Tensor gated_mlp_composition(const at::Tensor& x, const GatedMlpParameters& 
   return rerun_segment(body, x, {p.gate, p.up, p.down, p.gate_bias, p.up_bias, p.down_bias}, kept_by_segment(memory));
 }
 
-bool any_gradient(const at::Tensor& x, const GatedMlpParameters& p) {
-  for (const at::Tensor* tensor : {&x, &p.gate, &p.up, &p.down, &p.gate_bias, &p.up_bias, &p.down_bias}) {
-    if (tensor->defined() && tensor->requires_grad()) return true;
-  }
-  return false;
-}
-
 }  // namespace
 
 at::Tensor gated_mlp(const at::Tensor& x, const GatedMlpParameters& p, Activation kind, MlpMemory memory) {
   check_gated_mlp_inputs(x, p);
   if (!has_activation_kernel(x)) return gated_mlp_composition(x, p, kind, memory);
-  if (at::GradMode::is_enabled() && any_gradient(x, p)) {
-    return GatedMlpFunction::apply(x, p.gate, p.up, p.down, optional_input(p.gate_bias), optional_input(p.up_bias),
-                                   optional_input(p.down_bias), static_cast<std::int64_t>(kind),
+  if (tracks_gradients({x, p.gate, p.up, p.down, p.gate_bias, p.up_bias, p.down_bias})) {
+    return GatedMlpFunction::apply(x, p.gate, p.up, p.down, optional_of(p.gate_bias), optional_of(p.up_bias),
+                                   optional_of(p.down_bias), static_cast<std::int64_t>(kind),
                                    static_cast<std::int64_t>(memory));
   }
   const at::NoGradGuard no_grad;

@@ -3,8 +3,11 @@
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <optional>
+
 #include "gantry/kernels/activation/activation.h"
 #include "gantry/kernels/activation/activation_dispatch.h"
+#include "gantry/kernels/common.h"
 #include "gantry/kernels/mlp/kept_inputs.h"
 #include "gantry/kernels/mlp/parameter_gradients.h"
 #include "gantry/kernels/once_differentiable.h"
@@ -112,16 +115,13 @@ at::Tensor mlp_composition(const at::Tensor& x, const MlpParameters& p, Activati
   return rerun_segment(body, x, {p.weight1, p.bias1, p.weight2, p.bias2}, kept_by_segment(memory));
 }
 
-bool wants_gradient(const at::Tensor& x) { return x.defined() && x.requires_grad(); }
-
 }  // namespace
 
 at::Tensor mlp(const at::Tensor& x, const MlpParameters& p, Activation kind, MlpMemory memory) {
   check_mlp_inputs(x, p);
   if (!has_activation_kernel(x)) return mlp_composition(x, p, kind, memory);
-  if (at::GradMode::is_enabled() && (wants_gradient(x) || wants_gradient(p.weight1) || wants_gradient(p.bias1) ||
-                                     wants_gradient(p.weight2) || wants_gradient(p.bias2))) {
-    return MlpFunction::apply(x, p.weight1, p.weight2, optional_input(p.bias1), optional_input(p.bias2),
+  if (tracks_gradients({x, p.weight1, p.bias1, p.weight2, p.bias2})) {
+    return MlpFunction::apply(x, p.weight1, p.weight2, optional_of(p.bias1), optional_of(p.bias2),
                               static_cast<std::int64_t>(p.layout), static_cast<std::int64_t>(kind),
                               static_cast<std::int64_t>(memory));
   }

@@ -2,8 +2,6 @@
 // Gradients of a linear layer's parameters inside a larger node; for the sources of operators.
 #include <ATen/core/Tensor.h>
 
-#include <optional>
-
 #include "gantry/kernels/gemm/gemm.h"
 #include "gantry/kernels/linear/linear.h"
 #include "gantry/tensor/gradient_sink.h"
@@ -19,11 +17,6 @@ at::Tensor bias_gradient(const at::Tensor& bias, const at::Tensor& dy2);
 /// Gradient of the input of a linear layer.
 inline at::Tensor input_gradient(const at::Tensor& weight, const at::Tensor& dy2, WeightLayout layout) {
   return matrix_product(dy2, layout == WeightLayout::kOutIn ? weight : weight.t());
-}
-
-/// For torch::autograd::Function::apply, which refuses undefined tensors.
-inline std::optional<at::Tensor> optional_input(const at::Tensor& x) {
-  return x.defined() ? std::optional(x) : std::nullopt;
 }
 
 /// Buffers kept for the backward pass may be overwritten: no later pass will want them.
