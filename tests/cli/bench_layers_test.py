@@ -3,11 +3,14 @@ import importlib.util
 import json
 import os
 import pathlib
+import signal
 import stat
+import subprocess
 import sys
+import time
 import unittest
 
-from program_support import ProgramTest
+from program_support import PROGRAM, ProgramTest
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BASELINE = """#!/bin/sh
@@ -21,7 +24,9 @@ done
 """
 
 
-class BenchLayersTest(ProgramTest):
+class BenchTest(ProgramTest):
+    """Runs of the suite with a baseline that answers what a test says."""
+
     def setUp(self):
         folder = self.fresh("bench-layers")
         folder.mkdir(exist_ok=True)
@@ -36,6 +41,8 @@ class BenchLayersTest(ProgramTest):
     def lines(self, *arguments, **baseline):
         return [json.loads(line) for line in self.succeed(*self.bench(*arguments, **baseline)).stdout.splitlines()]
 
+
+class BenchLayersTest(BenchTest):
     def test_saved_bytes_stand_beside_the_bar_and_the_measured_baseline(self):
         lines = self.lines("--row", "saved_bytes_bert_floor", answer='{"eager": 168.0}')
         rows = [line for line in lines if "row" in line]
@@ -66,6 +73,85 @@ class BenchLayersTest(ProgramTest):
         self.refuse(*self.bench("--worker", '{"batch": -1}'), names=["batch is -1"])
         self.refuse(*self.bench("--worker", '{"family": "t5"}'), names=["family is 't5'", "bert, gpt2 or llama"])
         self.refuse(*self.bench("--worker", '{"family": "bert", "arm": "less"}'), names=["less", "recompute"])
+
+    def test_budgets_that_make_no_sense_are_refused(self):
+        for budget in (-1, "-0.5", "nan", "inf", "1e-9", 10**9):
+            with self.subTest(budget=budget):
+                self.refuse(*self.bench("--row", "max_batch_bert", "--budget-gib", budget), names=["--budget-gib is", "expected 0"])
+
+
+def children(process):
+    """Ids of the processes that a process started."""
+    try:
+        return [int(word) for word in pathlib.Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def alive(process):
+    try:
+        return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class InterruptTest(BenchTest):
+    """Ctrl-C while another process measures."""
+
+    def interrupt(self, arguments, started, number=signal.SIGINT, seconds=2):
+        """Interrupts the program alone `seconds` after a child `started`; the child must be gone with the program."""
+        with subprocess.Popen([PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            limit = time.monotonic() + 60
+            while not (found := [child for child in children(process.pid) if started(child)]):
+                self.assertIsNone(process.poll(), "expected the program to run still")
+                self.assertLess(time.monotonic(), limit, "expected a child process")
+                time.sleep(0.01)
+            time.sleep(seconds)
+            self.assertTrue(all(alive(child) for child in found), "expected the child to be at work still")
+            sent = time.monotonic()
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+            waited = time.monotonic() - sent
+        self.assertLess(waited, 1.5, "expected an end within about a second")
+        self.assertFalse([child for child in found if alive(child)], "expected no child to be left")
+        return process.returncode, errors
+
+    def test_the_search_for_the_largest_batch_ends_at_once(self):
+        arguments = self.bench("--row", "max_batch_bert", "--budget-gib", 6)
+        code, errors = self.interrupt(arguments, lambda child: b"--worker" in pathlib.Path(f"/proc/{child}/cmdline").read_bytes())
+        self.assertEqual(130, code, errors)
+        self.assertIn("interrupted", errors)
+
+    def slow_baseline(self):
+        arguments = self.bench("--row", "saved_bytes_bert_floor")
+        self.python.write_text("#!/bin/sh\ntrap '' TERM INT\nsleep 300\n")
+        return arguments
+
+    def test_a_baseline_that_never_answers_is_ended_with_its_own_processes(self):
+        arguments, grandchildren = self.slow_baseline(), []
+
+        def started(child):
+            grandchildren[:] = children(child)
+            return bool(grandchildren)
+
+        code, errors = self.interrupt(arguments, started, seconds=0.2)
+        self.assertEqual(130, code, errors)
+        time.sleep(0.1)
+        self.assertFalse([process for process in grandchildren if alive(process)])
+
+    def test_a_killed_program_leaves_no_baseline_behind(self):
+        code, errors = self.interrupt(self.slow_baseline(), children, signal.SIGKILL, seconds=0.2)
+        self.assertEqual(-signal.SIGKILL, code, errors)
+
+    def test_a_worker_stops_between_the_steps_of_its_search(self):
+        settings = json.dumps({"layers": 1, "sequence_length": 64, "budget_bytes": 4 << 30, "threads": 1})
+        with subprocess.Popen([PROGRAM, "bench", "layers", "--worker", settings], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as process:
+            time.sleep(1.5)
+            self.assertIsNone(process.poll(), "expected the search to last longer")
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=60)
+        self.assertEqual((130, ""), (process.returncode, output), errors)
 
 
 class LargestBatchTest(unittest.TestCase):

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "gantry/base/check.h"
+#include "gantry/base/interrupt.h"
 #include "gantry/base/options.h"
 #include "gantry/base/process.h"
 #include "gantry/base/timer.h"
@@ -142,7 +143,10 @@ void serve_steps(const std::string& settings_json) {
   at::set_num_threads(static_cast<int>(settings.threads));
   at::manual_seed(0);
   Trainer trainer(settings);
-  const auto growth = [&](std::int64_t batch) { return trainer.step(batch).growth_bytes; };
+  const auto growth = [&](std::int64_t batch) {
+    if (base::interrupted()) throw base::Interrupted("interrupted");
+    return trainer.step(batch).growth_bytes;
+  };
   for (int warm_up = 0; warm_up < 2; ++warm_up) trainer.step(1);
   std::int64_t batch = settings.batch > 0 ? settings.batch : largest_batch(growth, settings.budget_bytes);
   std::int64_t grown = batch > 0 ? growth(batch) : 0;

@@ -41,7 +41,7 @@ struct WorkerSettings {
 /// above, unless the line puts the next 3 % above the budget.
 std::int64_t largest_batch(const std::function<std::int64_t(std::int64_t)>& growth, std::int64_t budget);
 
-/// Serves until the input ends.
+/// Serves until the input ends. base::Interrupted after SIGINT in the search, which may take minutes, within a step.
 void serve_steps(const std::string& settings_json);
 
 }  // namespace gantry::cli::layers_bench

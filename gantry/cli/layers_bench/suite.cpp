@@ -14,6 +14,8 @@
 namespace gantry::cli::layers_bench {
 namespace {
 
+constexpr double kLeastBudgetGib = 0.001, kMostBudgetGib = 1 << 20;
+
 // One function may print several of them; every name is also what --row takes.
 constexpr const char* kRows[] = {"gelu_fwd_bwd",
                                  "layernorm_fwd_bwd",
@@ -56,6 +58,10 @@ void bench_layers(const Bench& bench) {
                  fmt::join(kRows, ", "));
   }
   GANTRY_CHECK(bench.suite.rounds > 0, "--rounds is {}, expected at least 1", bench.suite.rounds);
+  const double budget_gib = bench.options.budget_gib;
+  GANTRY_CHECK(budget_gib == 0 || (budget_gib >= kLeastBudgetGib && budget_gib <= kMostBudgetGib),
+               "--budget-gib is {}, expected 0 (each row's own) or {} to {:.0f}", budget_gib, kLeastBudgetGib,
+               kMostBudgetGib);
   at::set_num_threads(static_cast<int>(bench.threads));
   operator_rows(bench);
   attention_rows(bench);
