@@ -199,6 +199,19 @@ void assign(const char* name, const py::handle& value, std::vector<std::string>&
   for (const py::handle item : value) assign(name, item, field.emplace_back());
 }
 
+void assign(const char* name, const py::handle& value, base::AutoCount& field) {
+  if (is_text(value)) {
+    std::string word;
+    assign(name, value, word);
+    field = base::AutoCount::parse(word, name);
+    return;
+  }
+  if (!is_integer(value)) fail_type(name, "an integer or 'auto'", value);
+  std::int64_t count = 0;
+  assign(name, value, count);
+  field = count;
+}
+
 void internal::fail_unknown(const char* function, const std::string& keyword, const std::vector<std::string>& names) {
   throw py::type_error(
       fmt::format("{}() has no option '{}'; its options are {}", function, keyword, fmt::join(names, ", ")));

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "gantry/base/auto_count.h"
+
 namespace gantry::python {
 
 namespace py = pybind11;
@@ -23,6 +25,7 @@ void assign(const char* name, const py::handle& value, std::uint64_t& field);
 void assign(const char* name, const py::handle& value, double& field);
 void assign(const char* name, const py::handle& value, std::string& field);
 void assign(const char* name, const py::handle& value, std::vector<std::string>& field);
+void assign(const char* name, const py::handle& value, base::AutoCount& field);
 template <class T>
 void assign(const char* name, const py::handle& value, std::optional<T>& field) {
   if (value.is_none()) {
@@ -41,6 +44,9 @@ inline py::object to_python(const std::vector<std::string>& value) {
   py::list list;
   for (const std::string& item : value) list.append(item);
   return list;
+}
+inline py::object to_python(const base::AutoCount& value) {
+  return value.is_auto() ? to_python(value.text()) : to_python(value.count());
 }
 template <class T>
 py::object to_python(const std::optional<T>& value) {

@@ -175,8 +175,13 @@ train::TrainResult train_run(const fs::path& model, const py::kwargs& keywords) 
   set_options(options, keywords, "train");
   const InterruptScope scope;
   const train::TrainResult result = [&] {
-    const py::gil_scoped_release release;
-    return train::train(model.string(), options, GANTRY_VERSION);
+    try {
+      const py::gil_scoped_release release;
+      return train::train(model.string(), options, GANTRY_VERSION);
+    } catch (const base::Interrupted& error) {  // before the first step
+      scope.raise_if_interrupted(error.what());
+      throw;
+    }
   }();
   if (result.interrupted) {
     scope.raise_if_interrupted(
@@ -275,6 +280,11 @@ void bind_results(py::module_& module) {
   result.def_readonly("tokens_per_s", &TrainResult::tokens_per_s, "Median over the steps.");
   result.def_readonly("peak_memory_bytes", &TrainResult::peak_memory_bytes, "Most memory the process ever held.");
   result.def_readonly("interrupted", &TrainResult::interrupted, "Whether the run stopped early, after a checkpoint.");
+  result.def_readonly("micro_batch", &TrainResult::micro_batch, "Sequences of a step's largest micro-batch.");
+  result.def_readonly("accumulation", &TrainResult::accumulation, "Micro-batches of a step.");
+  result.def_property_readonly(
+      "micro_batches", [](const TrainResult& self) -> py::object { return json_to_python(self.micro_batches.dump()); },
+      "Sizes that batch=\"auto\" tried, a dict each, one of them chosen; None without it.");
   result.def("__repr__", [](const TrainResult& self) {
     return fmt::format("TrainResult(steps={}, first_loss={:.4f}, final_loss={:.4f}, tokens_per_s={:.0f})", self.steps,
                        self.first_loss, self.final_loss, self.tokens_per_s);

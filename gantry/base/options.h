@@ -10,8 +10,8 @@
 //   };
 //
 // The command line, --config files, checkpoint metadata, Python keywords and --help all come from that visit. Field
-// types: bool, integers, double, std::string, std::optional of those, and std::vector<std::string>. Names use
-// underscores in JSON and Python and dashes on the command line.
+// types: bool, integers, double, std::string, std::optional of those, AutoCount (a number or "auto"), and
+// std::vector<std::string>. Names use underscores in JSON and Python and dashes on the command line.
 #include <functional>
 #include <set>
 #include <string>

@@ -84,6 +84,16 @@ void Command::operator()(const char* name, std::uint64_t& value, const char* hel
       });
 }
 
+void Command::operator()(const char* name, base::AutoCount& value, const char* help) {
+  const std::string option = option_name(name);
+  parser_->app
+      ->add_option_function<std::string>(
+          option, [&value, option](const std::string& word) { value = base::AutoCount::parse(word, option); }, help)
+      ->group(group_)
+      ->type_name("INT|auto")
+      ->default_str(value.text());
+}
+
 void Command::on_run(std::function<int()> run) {
   run_ = std::move(run);
   if (!config_readers_.empty()) {

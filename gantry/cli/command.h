@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "gantry/base/auto_count.h"
 #include "gantry/base/options.h"
 
 namespace gantry::cli {
@@ -55,6 +56,7 @@ class Command {
   void operator()(const char* name, std::optional<std::string>& value, const char* help);
   void operator()(const char* name, std::optional<std::int64_t>& value, const char* help);
   void operator()(const char* name, std::vector<std::string>& value, const char* help);
+  void operator()(const char* name, base::AutoCount& value, const char* help);
 
   /// What the verb does; its return value is the exit code.
   void on_run(std::function<int()> run);

@@ -29,6 +29,9 @@ void add_train(Command& program) {
       json["validation_after"] = result.validation_after;
       json["tokens_per_s"] = result.tokens_per_s;
       json["peak_memory_bytes"] = result.peak_memory_bytes;
+      json["micro_batch"] = result.micro_batch;
+      json["accumulation"] = result.accumulation;
+      if (!result.micro_batches.is_null()) json["micro_batches"] = result.micro_batches;
       json["out"] = state->options.out;
       std::printf("%s\n", json.dump().c_str());
     } else {

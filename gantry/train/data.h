@@ -29,12 +29,17 @@ class TrainData {
             const std::filesystem::path& cache);
   ~TrainData();
 
-  TrainBatch next();
-  /// Position before the next batch, for a checkpoint; and back.
+  /// The sequences of the next optimiser step in micro-batches of at most `micro_batch` (split_step). Tokens and masked
+  /// positions do not depend on it.
+  std::vector<TrainBatch> next(std::int64_t micro_batch);
+  /// The first `sequences` that next() will give, as one batch, without a step.
+  TrainBatch peek(std::int64_t sequences) const;
+  /// Position before the next step, for a checkpoint; and back.
   base::OrderedJson position() const;
   void seek(const base::Json& position);
-  /// The first `count` held-out batches, the same in every call; empty without held-out data.
-  std::vector<TrainBatch> validation(std::int64_t count) const;
+  /// The first `count` held-out batches, of --batch sequences, or of a step's where that is auto, each in micro-batches
+  /// as in next(). The same in every call; empty without held-out data.
+  std::vector<TrainBatch> validation(std::int64_t count, std::int64_t micro_batch) const;
   /// "1.2 M tokens in 340 documents, ..."
   std::string description() const;
 

@@ -19,7 +19,6 @@ FlatParameters::FlatParameters(std::vector<NamedParameter> parameters, at::Scala
   const auto options = parameters_[0].parameter.options().requires_grad(false);
   values_ = at::empty({total}, options.dtype(dtype));
   if (dtype == at::kBFloat16) remainder_ = at::empty({total}, options.dtype(at::kShort));
-  gradients_ = at::empty({total}, options.dtype(gradient_dtype));
   std::int64_t offset = 0;
   for (auto& item : parameters_) {
     at::Tensor& parameter = item.parameter;
@@ -35,7 +34,6 @@ FlatParameters::FlatParameters(std::vector<NamedParameter> parameters, at::Scala
     }
     parameter.set_data(place.view(parameter.sizes()));
     parameter.set_requires_grad(true);
-    sinks_.add(parameter, gradients_.narrow(0, offset, n).view(parameter.sizes()));
     if (!decay_ranges_.empty() && decay_ranges_.back().weight_decay == item.weight_decay) {
       decay_ranges_.back().end = offset + n;
     } else {
@@ -43,6 +41,24 @@ FlatParameters::FlatParameters(std::vector<NamedParameter> parameters, at::Scala
     }
     offset += n;
   }
+  make_gradients(gradient_dtype);
+}
+
+void FlatParameters::make_gradients(at::ScalarType dtype) {
+  sinks_ = {};
+  gradients_.reset();  // before there are new ones
+  gradients_ = at::empty({size()}, values_.options().dtype(dtype));
+  std::int64_t offset = 0;
+  for (const auto& item : parameters_) {
+    const std::int64_t n = item.parameter.numel();
+    sinks_.add(item.parameter, gradients_.narrow(0, offset, n).view(item.parameter.sizes()));
+    offset += n;
+  }
+}
+
+void FlatParameters::set_gradient_dtype(at::ScalarType dtype) {
+  const at::NoGradGuard no_grad;
+  if (gradients_.scalar_type() != dtype) make_gradients(dtype);
 }
 
 void FlatParameters::restore(const std::vector<at::Tensor>& values, const at::Tensor& remainder) {

@@ -38,6 +38,8 @@ class FlatParameters {
   const at::Tensor& gradients() const { return gradients_; }  ///< [n]
   tensor::GradientSinks& sinks() { return sinks_; }
 
+  /// Another type for the gradients; what they held is lost.
+  void set_gradient_dtype(at::ScalarType dtype);
   /// Overwrites the buffers: one value a parameter, in their order, and the remainder of all (undefined beside fp32).
   /// InputError, with nothing changed, when shapes or types differ.
   void restore(const std::vector<at::Tensor>& values, const at::Tensor& remainder);
@@ -45,6 +47,8 @@ class FlatParameters {
   at::Tensor masters() const;
 
  private:
+  void make_gradients(at::ScalarType dtype);
+
   std::vector<NamedParameter> parameters_;
   std::vector<DecayRange> decay_ranges_;
   at::Tensor values_, remainder_, gradients_;

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "gantry/base/check.h"
+#include "gantry/base/interrupt.h"
 #include "gantry/base/progress.h"
 #include "gantry/base/statistics.h"
 #include "gantry/base/timer.h"
@@ -19,6 +20,8 @@ using layers::LayerMemory;
 using layers::MemoryMode;
 
 constexpr int kRounds = 3;
+// Of what layers keep by their own count, the share that a step is certain to hold.
+constexpr double kCertain = 0.9;
 
 std::vector<LayerMemory> exact_choices() {
   std::vector<LayerMemory> result;
@@ -32,6 +35,7 @@ std::vector<LayerMemory> exact_choices() {
 
 double timed_pass(models::LayerStack& layer, const LayerMemory& memory, const at::Tensor& x, const at::Tensor& dy) {
   layer.memory.assign(layer.memory.size(), memory);
+  if (base::interrupted()) throw base::Interrupted("interrupted while measuring; no step was made");
   const base::Timer timer;
   layer.forward(x).backward(dy);
   const double seconds = timer.seconds();
@@ -47,6 +51,25 @@ std::vector<LayerMemory> after_moves(const std::vector<ModeCost>& hull, std::int
     for (auto layer = result.begin(); layer != result.end() && moves > 0; ++layer, --moves) *layer = hull[step].memory;
   }
   return result;
+}
+
+// Bytes that the layers keep after `moves`, by their own count.
+std::int64_t kept_bytes(const std::vector<ModeCost>& hull, std::int64_t num_layers, std::int64_t moves) {
+  const auto step = static_cast<std::size_t>(moves / num_layers);
+  const std::int64_t further = moves % num_layers;
+  const std::int64_t saved = further > 0 ? hull[step].saved_bytes - hull[step + 1].saved_bytes : 0;
+  return num_layers * hull[step].saved_bytes - further * saved;
+}
+
+// As many further moves as the excess needs by the layers' own bytes, at least one.
+std::int64_t after_excess(const std::vector<ModeCost>& hull, std::int64_t num_layers, std::int64_t moves,
+                          std::uint64_t excess) {
+  const std::int64_t most = num_layers * (static_cast<std::int64_t>(hull.size()) - 1);
+  const std::int64_t kept = kept_bytes(hull, num_layers, moves);
+  do {
+    ++moves;
+  } while (moves < most && kept - kept_bytes(hull, num_layers, moves) < static_cast<std::int64_t>(excess));
+  return moves;
 }
 
 }  // namespace
@@ -97,37 +120,53 @@ std::vector<ModeCost> pareto_modes(std::vector<ModeCost> costs) {
   return hull;
 }
 
-MemoryPlan plan_memory(const std::vector<ModeCost>& costs, std::int64_t num_layers, std::uint64_t budget_bytes,
-                       const std::function<std::uint64_t(const std::vector<LayerMemory>&)>& peak) {
+MemoryPlan fit_memory(const std::vector<ModeCost>& costs, std::int64_t num_layers, const MemoryBudget& budget,
+                      const PeakMeasure& peak) {
   GANTRY_CHECK(!costs.empty() && num_layers > 0, "memory plan: no modes or no layers to choose for");
   MemoryPlan plan;
   plan.hull = pareto_modes(costs);
   const std::int64_t most = num_layers * (static_cast<std::int64_t>(plan.hull.size()) - 1);
+  const auto certain_bytes = [&](std::int64_t moves) {
+    return budget.rest_bytes +
+           static_cast<std::uint64_t>(kCertain * static_cast<double>(kept_bytes(plan.hull, num_layers, moves)));
+  };
+  plan.least_bytes = certain_bytes(most);
   std::int64_t moves = 0;
-  std::uint64_t least = ~std::uint64_t{0};
-  for (;;) {
+  while (moves < most && certain_bytes(moves) > budget.bytes) ++moves;
+  plan.layers = after_moves(plan.hull, num_layers, moves);
+  while (certain_bytes(moves) <= budget.bytes) {
     plan.layers = after_moves(plan.hull, num_layers, moves);
     plan.peak_bytes = peak(plan.layers);
-    least = std::min(least, plan.peak_bytes);
-    if (plan.peak_bytes <= budget_bytes) break;
-    if (moves == most) {
-      base::fail(
-          "no choice of memory modes fits: the least peak measured is {}, the budget {}. Lower the batch (and "
-          "raise the accumulation) or the sequence length, or allow {}",
-          base::format_bytes(least), base::format_bytes(budget_bytes), base::format_bytes(least + least / 50));
-    }
-    // As many further moves as the excess needs by the layers' own bytes, at least one.
-    auto excess = static_cast<std::int64_t>(plan.peak_bytes - budget_bytes);
-    do {
-      const auto step = static_cast<std::size_t>(moves / num_layers);
-      excess -= plan.hull[step].saved_bytes - plan.hull[step + 1].saved_bytes;
-      ++moves;
-    } while (moves < most && excess > 0);
+    plan.fits = plan.peak_bytes && *plan.peak_bytes <= budget.bytes;
+    if (plan.fits || moves == most) break;
+    moves = plan.peak_bytes ? after_excess(plan.hull, num_layers, moves, *plan.peak_bytes - budget.bytes)
+                            : std::min(most, moves + num_layers);
   }
   for (const ModeCost& mode : plan.hull) {
     plan.used.push_back(std::count(plan.layers.begin(), plan.layers.end(), mode.memory));
   }
   return plan;
+}
+
+void require_fit(const MemoryPlan& plan, std::uint64_t budget_bytes, std::string_view advice) {
+  if (plan.fits) return;
+  const std::string least = plan.peak_bytes
+                                ? fmt::format("the least peak measured is {}", base::format_bytes(*plan.peak_bytes))
+                                : fmt::format("a step takes at least {}", base::format_bytes(plan.least_bytes));
+  const std::string more = plan.peak_bytes ? base::format_bytes(*plan.peak_bytes + *plan.peak_bytes / 50) : "more";
+  throw base::InfeasibleError(fmt::format("no choice of memory modes fits: {}, the budget is {}. {}, or allow {}",
+                                          least, base::format_bytes(budget_bytes), advice, more));
+}
+
+base::OrderedJson used_modes_to_json(const MemoryPlan& plan) {
+  base::OrderedJson result = base::OrderedJson::array();
+  for (std::size_t i = 0; i < plan.hull.size(); ++i) {
+    if (plan.used[i] == 0) continue;
+    base::OrderedJson mode = memory_to_json({plan.hull[i].memory})[0];
+    mode["layers"] = plan.used[i];
+    result.push_back(std::move(mode));
+  }
+  return result;
 }
 
 base::OrderedJson memory_to_json(const std::vector<LayerMemory>& modes) {

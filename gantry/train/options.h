@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "gantry/base/auto_count.h"
+
 namespace gantry::train {
 
 struct TrainOptions {
@@ -12,9 +14,10 @@ struct TrainOptions {
   std::int64_t steps = 0;
   bool resume = false;
 
-  std::int64_t batch = 4;
+  base::AutoCount batch = 4;
   std::int64_t sequence_length = 256;
   std::int64_t accumulation = 1;
+  std::optional<std::int64_t> global_batch;
   std::string text_field = "text";
   double validation_fraction = 0.02;
   bool mask_documents = true;
@@ -51,9 +54,11 @@ struct TrainOptions {
     visit("steps", steps, "optimiser steps");
     visit("resume", resume, "go on from the newest checkpoint in --out");
     visit.group("Data");
-    visit("batch", batch, "sequences a micro-batch");
+    visit("batch", batch, "sequences a micro-batch; auto: the size with the most samples/s within --memory-budget");
     visit("sequence_length", sequence_length, "tokens a sequence");
     visit("accumulation", accumulation, "micro-batches an optimiser step");
+    visit("global_batch", global_batch,
+          "sequences an optimiser step, instead of --accumulation; default: batch x accumulation, 4 with --batch auto");
     visit("text_field", text_field, "field of a JSONL record that holds the text");
     visit("validation_fraction", validation_fraction, "share of the data held out for validation");
     visit("mask_documents", mask_documents, "packed documents attend to themselves only");
@@ -82,14 +87,17 @@ struct TrainOptions {
     visit("clip_norm", clip_norm, "global gradient norm above which gradients are scaled down; 0: never");
     visit.group("Records");
     visit("eval_every", eval_every, "steps between validations; 0: at the start and the end only");
-    visit("eval_batches", eval_batches, "micro-batches a validation");
+    visit("eval_batches", eval_batches, "batches a validation: of --batch sequences, of a step's with --batch auto");
     visit("save_every", save_every, "steps between checkpoints; 0: at the end only");
     visit("keep_checkpoints", keep_checkpoints,
           "checkpoints to keep; older ones are removed after a new one is complete");
   }
 };
 
-/// InputError naming the option that is out of range.
+/// InputError naming the option that is out of range, or those that exclude each other.
 void validate(const TrainOptions& options);
+
+/// Sequences of an optimiser step, whatever the micro-batch.
+std::int64_t sequences_per_step(const TrainOptions& options);
 
 }  // namespace gantry::train

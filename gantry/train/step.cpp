@@ -3,13 +3,16 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "gantry/base/process.h"
+#include "gantry/base/timer.h"
 #include "gantry/spec/tensor_table.h"
 #include "gantry/tensor/dtype.h"
 #include "gantry/tensor/live_bytes.h"
 #include "gantry/train/lora.h"
+#include "gantry/train/out_of_memory.h"
 
 namespace gantry::train {
 namespace {
@@ -23,6 +26,38 @@ std::vector<NamedParameter> all_parameters(const models::LanguageModel& model) {
   return result;
 }
 
+// One micro-batch: the product that makes a bf16 gradient rounds to bf16 anyway. Several: they add up in fp32.
+at::ScalarType gradient_dtype(at::ScalarType dtype, bool several) {
+  return dtype == at::kBFloat16 && !several ? at::kBFloat16 : at::kFloat;
+}
+
+// Puts torch's generator back.
+class KeptGenerator {
+ public:
+  KeptGenerator() : generator_(at::detail::getDefaultCPUGenerator()), state_(generator_.get_state()) {}
+  ~KeptGenerator() { generator_.set_state(state_); }
+  KeptGenerator(const KeptGenerator&) = delete;
+  KeptGenerator& operator=(const KeptGenerator&) = delete;
+
+ private:
+  at::Generator generator_;
+  at::Tensor state_;
+};
+
+// Leaves no gradient at a parameter itself, whatever ends a probe.
+class StrayGradients {
+ public:
+  explicit StrayGradients(const FlatParameters& parameters) : parameters_(parameters) {}
+  ~StrayGradients() {
+    for (const NamedParameter& item : parameters_.parameters()) at::Tensor(item.parameter).mutable_grad().reset();
+  }
+  StrayGradients(const StrayGradients&) = delete;
+  StrayGradients& operator=(const StrayGradients&) = delete;
+
+ private:
+  const FlatParameters& parameters_;
+};
+
 }  // namespace
 
 StepRunner::StepRunner(models::LanguageModel& model, const TrainOptions& options)
@@ -31,15 +66,13 @@ StepRunner::StepRunner(models::LanguageModel& model, const TrainOptions& options
                 .decay = parse_decay(options.schedule),
                 .warmup_steps = options.warmup_steps,
                 .total_steps = options.steps,
-                .final_ratio = options.final_ratio} {
+                .final_ratio = options.final_ratio},
+      several_(options.accumulation > 1) {
   const at::ScalarType dtype = tensor::parse_dtype(options.dtype);
-  // One micro-batch: the product that makes a bf16 gradient rounds to bf16 anyway. Several: they add up in fp32.
-  const at::ScalarType gradient_dtype =
-      dtype == at::kBFloat16 && options.accumulation == 1 ? at::kBFloat16 : at::kFloat;
   auto trained = options.lora_rank > 0
                      ? attach_lora(model, {.rank = options.lora_rank, .alpha = options.lora_alpha}, options.seed)
                      : all_parameters(model);
-  parameters_ = std::make_unique<FlatParameters>(std::move(trained), dtype, gradient_dtype);
+  parameters_ = std::make_unique<FlatParameters>(std::move(trained), dtype, gradient_dtype(dtype, several_));
   optimizer_ = std::make_unique<FlatAdamw>(*parameters_, AdamwOptions{.beta1 = options.beta1,
                                                                       .beta2 = options.beta2,
                                                                       .eps = options.eps,
@@ -77,25 +110,48 @@ double StepRunner::forward_backward(const TrainBatch& batch, double normalizer) 
   return value;
 }
 
-std::uint64_t StepRunner::probe_peak_bytes(std::int64_t batch, std::int64_t tokens) {
+void StepRunner::set_several(bool several) {
+  several_ = several;
+  parameters_->set_gradient_dtype(gradient_dtype(parameters_->values().scalar_type(), several));
+}
+
+TrainBatch StepRunner::fullest_batch(std::int64_t rows, std::int64_t tokens) const {
+  TrainBatch batch;
+  batch.inputs.ids = at::arange(rows * tokens, at::kLong).remainder(model_.config().vocab_size).view({rows, tokens});
+  batch.labels = batch.inputs.ids;
+  batch.counted = batch.tokens = rows * tokens;
+  return batch;
+}
+
+void StepRunner::probe(const TrainBatch& batch) {
   const at::AutoGradMode gradients(true);
-  at::Generator generator = at::detail::getDefaultCPUGenerator();
-  const at::Tensor state = generator.get_state();
-  TrainBatch probe;
-  probe.inputs.ids = at::arange(batch * tokens, at::kLong).remainder(model_.config().vocab_size).view({batch, tokens});
-  probe.labels = probe.inputs.ids;
-  base::release_freed_memory();
-  const std::uint64_t before = base::resident_bytes();
-  const bool resident = base::reset_peak_memory();
-  const tensor::LiveBytes live;
-  parameters_->sinks().begin_step();
+  const KeptGenerator generator;
+  const StrayGradients stray(*parameters_);
+  if (!several_) parameters_->sinks().begin_step();
   {
     const tensor::GradientSinks::Guard guard(parameters_->sinks());
-    forward_backward(probe, static_cast<double>(batch * tokens));
+    forward_backward(batch, static_cast<double>(std::max<std::int64_t>(1, batch.counted)));
   }
   collect_stray_gradients();
-  generator.set_state(state);
-  return resident ? base::peak_resident_bytes() : before + static_cast<std::uint64_t>(live.peak());
+}
+
+std::optional<std::uint64_t> StepRunner::probe_peak_bytes(const TrainBatch& batch) {
+  return unless_out_of_memory([&] {
+    base::release_freed_memory();
+    const std::uint64_t before = base::resident_bytes();
+    const bool resident = base::reset_peak_memory();
+    const tensor::LiveBytes live;
+    probe(batch);
+    return resident ? base::peak_resident_bytes() : before + static_cast<std::uint64_t>(live.peak());
+  });
+}
+
+std::optional<double> StepRunner::probe_seconds(const TrainBatch& batch) {
+  return unless_out_of_memory([&] {
+    const base::Timer timer;
+    probe(batch);
+    return timer.seconds();
+  });
 }
 
 // Gradients of operators that know no slots arrive at the parameters themselves.

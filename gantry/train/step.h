@@ -2,6 +2,7 @@
 // One optimiser step: micro-batches forward and backward, clipping, update.
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "gantry/models/language_model.h"
@@ -28,9 +29,16 @@ class StepRunner {
 
   StepReport step(const std::vector<TrainBatch>& batches, std::int64_t step);
 
-  /// Forward and backward of [batch, tokens] arbitrary ids with the model's memory modes; no update, and torch's
-  /// generator is left as it was. Returns the most bytes that were resident in it.
-  std::uint64_t probe_peak_bytes(std::int64_t batch, std::int64_t tokens);
+  /// Whether steps have several micro-batches, which decides the gradients' type.
+  void set_several(bool several);
+
+  /// Forward and backward of a micro-batch with the model's memory modes; no update, and torch's generator is left as
+  /// it was. The first gives the most bytes that were resident in it, the second its seconds, as they are when its
+  /// gradients add to those before it (set_several). Nothing when memory ran out.
+  std::optional<std::uint64_t> probe_peak_bytes(const TrainBatch& batch);
+  std::optional<double> probe_seconds(const TrainBatch& batch);
+  /// Arbitrary ids [rows, tokens], every one of which counts: a micro-batch that takes the most memory.
+  TrainBatch fullest_batch(std::int64_t rows, std::int64_t tokens) const;
 
   FlatParameters& parameters() { return *parameters_; }
   FlatAdamw& optimizer() { return *optimizer_; }
@@ -38,11 +46,13 @@ class StepRunner {
  private:
   double forward_backward(const TrainBatch& batch, double normalizer);
   void collect_stray_gradients();
+  void probe(const TrainBatch& batch);
 
   models::LanguageModel& model_;
   Schedule schedule_;
   std::unique_ptr<FlatParameters> parameters_;
   std::unique_ptr<FlatAdamw> optimizer_;
+  bool several_;
 };
 
 }  // namespace gantry::train

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <optional>
 
-#include "gantry/base/bytes.h"
 #include "gantry/base/file.h"
 #include "gantry/base/interrupt.h"
 #include "gantry/base/log.h"
@@ -22,6 +21,7 @@
 #include "gantry/train/checkpoint.h"
 #include "gantry/train/data.h"
 #include "gantry/train/lora.h"
+#include "gantry/train/memory_choice.h"
 #include "gantry/train/memory_plan.h"
 #include "gantry/train/metrics.h"
 #include "gantry/train/schedule.h"
@@ -37,7 +37,7 @@ constexpr const char* kFixedOptions[] = {
     "data",           "batch",    "sequence_length", "accumulation", "text_field",   "validation_fraction",
     "mask_documents", "seed",     "dtype",           "from_scratch", "lora_rank",    "lora_alpha",
     "learning_rate",  "schedule", "warmup_steps",    "final_ratio",  "weight_decay", "beta1",
-    "beta2",          "eps",      "clip_norm",       "steps"};
+    "beta2",          "eps",      "clip_norm",       "steps",        "global_batch"};
 
 class Run {
  public:
@@ -45,6 +45,7 @@ class Run {
       : model_path_(std::move(model_path)), options_(options), version_(std::move(version)), out_(options.out) {
     validate(options_);
     find_resume_point();
+    split();
     load();
     base::make_directories(out_);
     data_ = std::make_unique<TrainData>(options_, *tokenizer_, model_->config(), out_ / "tokens");
@@ -84,6 +85,29 @@ class Run {
                  "{}: holds a run already; add --resume to go on with it, or choose another --out", out_.string());
   }
 
+  // Micro-batches of a step, as far as they are known before measuring.
+  void split() {
+    const std::int64_t sequences = sequences_per_step(options_);
+    if (!options_.batch.is_auto()) {
+      set_micro_batch(std::min(options_.batch.count(), sequences));
+    } else if (resume_from_) {
+      // The size that the run so far took, not another measurement's: sums in another order round differently.
+      const fs::path file = *resume_from_ / "trainer.json";
+      const base::Json state = base::read_json_file(file);
+      const auto recorded = base::json_get_or<std::int64_t>(state, "micro_batch", 1, file.string());
+      GANTRY_CHECK(recorded >= 1, "{}: micro_batch is {}, expected at least 1", file.string(), recorded);
+      set_micro_batch(std::min(recorded, sequences));
+      result_.micro_batches = base::json_get_or<base::Json>(state, "micro_batches", {}, file.string());
+    } else {
+      result_.accumulation = sequences;
+    }
+  }
+
+  void set_micro_batch(std::int64_t size) {
+    result_.accumulation = static_cast<std::int64_t>(split_step(sequences_per_step(options_), size).size());
+    result_.micro_batch = size;
+  }
+
   void load() {
     tokenizer_ = text::load_tokenizer(models::resolve_model_path(model_path_));
     const bool lora = options_.lora_rank > 0;
@@ -107,7 +131,9 @@ class Run {
                  "--sequence-length is {}, the model has {} positions", options_.sequence_length,
                  model_->config().max_positions);
     at::manual_seed(options_.seed);
-    step_runner_ = std::make_unique<StepRunner>(*model_, options_);
+    TrainOptions split = options_;
+    split.accumulation = result_.accumulation;
+    step_runner_ = std::make_unique<StepRunner>(*model_, split);
     model_->train();
   }
 
@@ -137,21 +163,17 @@ class Run {
   }
 
   void choose_memory() {
-    if (options_.memory_mode != "auto") {
-      const auto mode = spec::parse_memory_mode(options_.memory_mode);
-      model_->set_memory({mode, mode, mode});
-    }
-    if (options_.memory_budget.empty()) return;
-    base::log_info("measuring memory modes");
-    const auto& o = options_;
-    const auto costs = measure_modes(model_->config(), o.batch, o.sequence_length, model_->dtype());
-    const MemoryPlan plan = plan_memory(costs, model_->config().num_layers,
-                                        base::parse_bytes(o.memory_budget, "--memory-budget"), [&](const auto& layers) {
-                                          model_->set_memory(layers);
-                                          return step_runner_->probe_peak_bytes(o.batch, o.sequence_length);
-                                        });
-    base::log_info("memory budget {}: peak {} of a step\n{}", o.memory_budget, base::format_bytes(plan.peak_bytes),
-                   describe(plan));
+    MemoryChoice choice(*model_, *step_runner_, *data_, options_);
+    if (!options_.batch.is_auto()) return choice.choose_modes(result_.micro_batch);
+    const MicroBatchPlan plan = choice.choose_micro_batch();
+    set_micro_batch(plan.best().micro_batch);
+    result_.micro_batches = micro_batches_to_json(plan);
+  }
+
+  void record_split(base::OrderedJson& record) const {
+    record["micro_batch"] = result_.micro_batch;
+    record["accumulation"] = result_.accumulation;
+    if (!result_.micro_batches.is_null()) record["micro_batches"] = result_.micro_batches;
   }
 
   void write_start() {
@@ -163,6 +185,7 @@ class Run {
     record["parameters"] = spec::parameter_count(model_->config());
     record["trained_parameters"] = step_runner_->parameters().size();
     record["memory_modes"] = memory_to_json(model_->memory());
+    record_split(record);
     record["options"] = base::options_to_json(options_);
     record["machine"] = {
         {"cpu", base::cpu_name()}, {"threads", at::get_num_threads()}, {"memory_bytes", base::total_memory_bytes()}};
@@ -172,9 +195,7 @@ class Run {
 
   void one_step(bool first, base::Progress& progress) {
     const base::Timer timer;
-    std::vector<TrainBatch> batches;
-    for (std::int64_t i = 0; i < options_.accumulation; ++i) batches.push_back(data_->next());
-    const StepReport report = step_runner_->step(batches, step_);
+    const StepReport report = step_runner_->step(data_->next(result_.micro_batch), step_);
     if (!report.applied) fail_diverged(report);
     ++step_;
     const double seconds = timer.seconds();
@@ -213,7 +234,7 @@ class Run {
   }
 
   double validate_now() {
-    const auto batches = data_->validation(options_.eval_batches);
+    const auto batches = data_->validation(options_.eval_batches, result_.micro_batch);
     if (batches.empty()) return 0;
     model_->eval();
     const at::NoGradGuard no_grad;
@@ -246,6 +267,7 @@ class Run {
     state["options"] = base::options_to_json(options_);
     state["threads"] = at::get_num_threads();
     state["memory_modes"] = memory_to_json(model_->memory());
+    record_split(state);
     state["version"] = version_;
     const fs::path path =
         write_checkpoint(out_, step_, options_.keep_checkpoints, step_runner_->parameters(), step_runner_->optimizer(),

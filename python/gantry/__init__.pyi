@@ -203,6 +203,12 @@ class TrainResult:
     def peak_memory_bytes(self) -> int: ...
     @property
     def interrupted(self) -> bool: ...
+    @property
+    def micro_batch(self) -> int: ...
+    @property
+    def accumulation(self) -> int: ...
+    @property
+    def micro_batches(self) -> list[dict[str, Any]] | None: ...
 
 def load(path: _Path, dtype: _DType | None = None, *, check_finite: bool = True) -> Model: ...
 def from_scratch(
@@ -220,9 +226,10 @@ def train(
     out: _Path = ...,
     steps: int = ...,
     resume: bool = ...,
-    batch: int = ...,
+    batch: int | Literal["auto"] = ...,
     sequence_length: int = ...,
     accumulation: int = ...,
+    global_batch: int | None = ...,
     text_field: str = ...,
     validation_fraction: float = ...,
     mask_documents: bool = ...,

@@ -207,6 +207,25 @@ def test_a_whole_run_trains_resumes_and_refuses(scratch_dir, tmp_path):
         gantry.train(scratch_dir, out=tmp_path / "none", steps=1)
 
 
+def test_the_micro_batch_is_looked_for(scratch_dir, tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT * 20)
+    run = {"data": tmp_path / "text.txt", "sequence_length": 32, "dtype": "fp32", "steps": 2, "from_scratch": True}
+    result = gantry.train(scratch_dir, out=tmp_path / "auto", batch="auto", global_batch=3, memory_budget="64GiB", **run)
+    assert [trial["micro_batch"] for trial in result.micro_batches] == [1, 2, 3]
+    chosen = [trial for trial in result.micro_batches if trial["chosen"]]
+    assert [(trial["micro_batch"], trial["accumulation"]) for trial in chosen] == [(result.micro_batch, result.accumulation)]
+    plain = gantry.train(scratch_dir, out=tmp_path / "plain", batch=2, global_batch=3, **run)
+    assert (plain.micro_batch, plain.accumulation, plain.micro_batches) == (2, 2, None)
+    assert plain.final_loss == pytest.approx(result.final_loss, rel=1e-4)
+    assert gantry.train_options()["batch"][0] == 4 and gantry.train_options()["global_batch"][0] is None
+    with pytest.raises(gantry.Error, match="no choice of memory modes fits"):
+        gantry.train(scratch_dir, out=tmp_path / "none", batch="auto", memory_budget="1MiB", **run)
+    with pytest.raises(gantry.InputError, match="batch is 'fast', expected an integer or 'auto'"):
+        gantry.train(scratch_dir, out=tmp_path / "none", batch="fast", **run)
+    with pytest.raises(TypeError, match="batch: expected an integer or 'auto', got float"):
+        gantry.train(scratch_dir, out=tmp_path / "none", batch=1.5, **run)
+
+
 def test_examples_run_as_written(model_dir, tmp_path):
     import subprocess
     import sys

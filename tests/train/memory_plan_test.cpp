@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "gantry/train/out_of_memory.h"
 #include "tests/test_support.h"
 
 namespace gantry::train {
@@ -38,9 +39,9 @@ TEST(ParetoModes, KeepsTheLowerConvexHullFastestFirst) {
   EXPECT_EQ(hull[2].saved_bytes, 20);
 }
 
-TEST(PlanMemory, TakesNoMoreThanTheBudgetNeeds) {
+TEST(FitMemory, TakesNoMoreThanTheBudgetNeeds) {
   // Four layers: 1400 at the start, 1200 after four moves of 50, 1080 after four more of 30.
-  const auto moved = [](std::uint64_t budget) { return plan_memory(kCosts, 4, budget, peak_of).used; };
+  const auto moved = [](std::uint64_t budget) { return fit_memory(kCosts, 4, {budget}, peak_of).used; };
   EXPECT_EQ(moved(5000), (std::vector<std::int64_t>{4, 0, 0}));
   EXPECT_EQ(moved(1400), (std::vector<std::int64_t>{4, 0, 0}));
   EXPECT_EQ(moved(1399), (std::vector<std::int64_t>{3, 1, 0}));
@@ -49,18 +50,66 @@ TEST(PlanMemory, TakesNoMoreThanTheBudgetNeeds) {
   EXPECT_EQ(moved(1080), (std::vector<std::int64_t>{0, 0, 4}));
 }
 
-TEST(PlanMemory, GoesOnUntilTheMeasuredPeakFits) {
+TEST(FitMemory, GoesOnUntilTheMeasuredPeakFits) {
   // A peak that falls by less than the layers' bytes promise.
   const auto slow = [](const std::vector<LayerMemory>& layers) { return 1000 + (peak_of(layers) - 1000) / 2 + 100; };
-  const MemoryPlan plan = plan_memory(kCosts, 4, 1210, slow);
+  const MemoryPlan plan = fit_memory(kCosts, 4, {1210}, slow);
+  EXPECT_TRUE(plan.fits);
   EXPECT_LE(plan.peak_bytes, 1210u);
   EXPECT_EQ(plan.peak_bytes, slow(plan.layers));
 }
 
-TEST(PlanMemory, TellsTheLeastPeakWhereNothingFits) {
-  const std::string message = tests::message_of<base::Error>([] { plan_memory(kCosts, 4, 1000, peak_of); });
-  EXPECT_NE(message.find("1.1 KiB"), std::string::npos) << message;  // 1080 bytes
-  EXPECT_NE(message.find("Lower the batch"), std::string::npos) << message;
+TEST(FitMemory, TellsTheLeastPeakWhereNothingFits) {
+  const MemoryPlan plan = fit_memory(kCosts, 4, {1000}, peak_of);
+  EXPECT_FALSE(plan.fits);
+  EXPECT_EQ(plan.peak_bytes, 1080u);
+  EXPECT_EQ(plan.used, (std::vector<std::int64_t>{0, 0, 4}));
+  const std::string message =
+      tests::message_of<base::InfeasibleError>([&] { require_fit(plan, 1000, "Lower the batch"); });
+  EXPECT_MENTIONS(message,
+                  "the least peak measured is 1.1 KiB, the budget is 1000 B. Lower the batch, or allow 1.1 KiB");
+  require_fit(fit_memory(kCosts, 4, {2000}, peak_of), 2000, "");
+}
+
+TEST(FitMemory, DoesNotRunWhatKeepsMoreThanTheBudgetLeaves) {
+  int runs = 0;
+  const auto counted = [&](const std::vector<LayerMemory>& layers) {
+    ++runs;
+    return peak_of(layers);
+  };
+  // 1000 bytes at rest: 400, 200 and 80 bytes of the uniform choices come on top, of which nine tenths are certain.
+  const MemoryPlan some = fit_memory(kCosts, 4, {.bytes = 1200, .rest_bytes = 1000}, counted);
+  EXPECT_EQ(some.used, (std::vector<std::int64_t>{0, 4, 0}));
+  EXPECT_EQ(runs, 1) << "that three moves are too few is certain";
+  runs = 0;
+  const MemoryPlan none = fit_memory(kCosts, 4, {.bytes = 1050, .rest_bytes = 1000}, counted);
+  EXPECT_EQ(runs, 0);
+  EXPECT_FALSE(none.fits || none.peak_bytes);
+  EXPECT_EQ(none.least_bytes, 1072u);
+  EXPECT_EQ(none.used, (std::vector<std::int64_t>{0, 0, 4}));
+  EXPECT_MENTIONS(tests::message_of<base::InfeasibleError>([&] { require_fit(none, 1050, "Do this"); }),
+                  "a step takes at least 1.0 KiB, the budget is 1.0 KiB. Do this, or allow more");
+}
+
+TEST(FitMemory, MemoryThatRunsOutIsAnAnswer) {
+  // Above 1200 bytes this machine has none.
+  const auto small = [](const std::vector<LayerMemory>& layers) -> std::optional<std::uint64_t> {
+    const std::uint64_t peak = peak_of(layers);
+    return peak <= 1200 ? std::optional(peak) : std::nullopt;
+  };
+  const MemoryPlan plan = fit_memory(kCosts, 4, {5000}, small);
+  EXPECT_TRUE(plan.fits);
+  EXPECT_EQ(plan.used, (std::vector<std::int64_t>{0, 4, 0}));
+  const auto never = [](const std::vector<LayerMemory>&) -> std::optional<std::uint64_t> { return std::nullopt; };
+  EXPECT_FALSE(fit_memory(kCosts, 4, {5000}, never).fits);
+}
+
+TEST(UnlessOutOfMemory, PassesValuesAndOtherErrors) {
+  EXPECT_EQ(unless_out_of_memory([] { return 3; }), 3);
+  EXPECT_FALSE(unless_out_of_memory([] { return at::empty({std::int64_t{1} << 50}); }).has_value());
+  EXPECT_FALSE(unless_out_of_memory([]() -> int { throw std::bad_alloc(); }).has_value());
+  EXPECT_THROW(unless_out_of_memory([] { return at::zeros({2, 3}).view({5}); }), c10::Error);
+  EXPECT_THROW(unless_out_of_memory([]() -> int { base::fail("other"); }), base::Error);
 }
 
 TEST(MeasureModes, CountsBytesAndTimeOfEachExactMode) {

@@ -123,6 +123,54 @@ TEST(FlatParameters, SplitMastersAreExactAndRestore) {
   EXPECT_TRUE(other.masters().equal(moved)) << "a refused checkpoint changes nothing";
 }
 
+TEST(FlatParameters, GradientsChangeTheirTypeAndKeepTheirPlaces) {
+  const at::Tensor a = seeded({2, 3}, 1), b = seeded({4}, 2);
+  FlatParameters flat({{"a", a, true}, {"b", b, false}}, at::kBFloat16, at::kFloat);
+  const at::Tensor values = flat.values().clone();
+  flat.set_gradient_dtype(at::kBFloat16);
+  EXPECT_EQ(flat.gradients().scalar_type(), at::kBFloat16);
+  EXPECT_TRUE(flat.values().equal(values));
+  flat.gradients().zero_();
+  tensor::accumulate(*flat.sinks().find(flat.parameters()[1].parameter), at::ones({4}));
+  EXPECT_TRUE(flat.gradients().narrow(0, 6, 4).eq(1).all().item<bool>()) << flat.gradients();
+  EXPECT_TRUE(flat.gradients().narrow(0, 0, 6).eq(0).all().item<bool>()) << flat.gradients();
+  const auto* before = flat.gradients().data_ptr();
+  flat.set_gradient_dtype(at::kBFloat16);
+  EXPECT_EQ(flat.gradients().data_ptr(), before) << "nothing to change";
+}
+
+TEST(StepRunner, ProbesChangeNothingThatAStepDependsOn) {
+  GANTRY_GOLDEN_DIR(dir);
+  TrainOptions options;
+  options.dtype = "fp32";
+  options.steps = 4;
+  options.seed = 1;
+  std::vector<double> losses[2];
+  for (const bool probed : {false, true}) {
+    const auto model = models::load_model(dir / "tiny-llama", {.dtype = at::kFloat});
+    model->train();
+    options.accumulation = probed ? 3 : 2;
+    StepRunner runner(*model, options);
+    at::manual_seed(5);
+    const TrainBatch batch = runner.fullest_batch(2, 16);
+    if (probed) {
+      for (const bool several : {true, false}) {
+        runner.set_several(several);
+        const auto seconds = runner.probe_seconds(batch);
+        const auto peak = runner.probe_peak_bytes(batch);
+        ASSERT_TRUE(seconds && peak);
+        EXPECT_GT(*seconds, 0);
+        EXPECT_GT(*peak, std::uint64_t{1} << 20);
+      }
+      runner.set_several(true);
+    }
+    for (int step = 0; step < 3; ++step) losses[probed].push_back(runner.step({batch, batch}, step).loss);
+    losses[probed].push_back(at::rand({1}).item<double>());  // the generator, too, stands where it stood
+    for (const NamedParameter& item : runner.parameters().parameters()) EXPECT_FALSE(item.parameter.grad().defined());
+  }
+  EXPECT_EQ(losses[0], losses[1]);
+}
+
 TEST(StepRunner, TwoHalfBatchesEqualOneFullBatch) {
   GANTRY_GOLDEN_DIR(dir);
   const models::testing::GoldenTensors golden(dir / "tiny-llama" / "golden.safetensors");
