@@ -30,7 +30,8 @@ at::Tensor attend(const at::Tensor& x, const std::vector<const LinearImpl*>& pro
                                     .head_dim = sizes.head_dim,
                                     .causal = sizes.causal,
                                     .row_starts = context.row_starts,
-                                    .key_mask = context.key_mask};
+                                    .key_mask = context.key_mask,
+                                    .log_sums_in_output = memory == MemoryMode::kRecompute};
   if (context.cache != nullptr) {
     return kernels::cached_attention(project(x, projections, kernels::KeepInput::kTensor), context.rope,
                                      context.positions, context.cache->layer(layer), context.cache->length(),

@@ -15,7 +15,7 @@ using kernels::NormKind;
 bool plain(MemoryMode memory) { return memory == MemoryMode::kStore || !at::GradMode::is_enabled(); }
 
 kernels::NormKeep norm_keep(MemoryMode memory) {
-  return memory == MemoryMode::kInt8 ? kernels::NormKeep::kInt8 : kernels::NormKeep::kOutput;
+  return memory == MemoryMode::kInt8 ? kernels::NormKeep::kInt8 : kernels::NormKeep::kOutputAlone;
 }
 
 // `fused(x, residual)` is the operator that keeps the sum.

@@ -114,7 +114,9 @@ void GraphBuilder::flash_attention(GraphNode& node) {
   if (options_.attention == AttentionMemory::kFlash) {
     node.saved = node.inputs;
     node.saved.push_back(y);
-    node.saved.push_back(output(node, "logsumexp", {per_rank(config_.num_heads) * tokens()}, kFp32Bytes, false));
+    if (!in_last_bits(config_.head_dim)) {
+      node.saved.push_back(output(node, "logsumexp", {per_rank(config_.num_heads) * tokens()}, kFp32Bytes, false));
+    }
     return;
   }
   for (const int x : std::vector<int>(node.inputs)) {

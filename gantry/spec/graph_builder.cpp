@@ -195,8 +195,10 @@ int GraphBuilder::norm(std::string_view name, int x, std::vector<int> weights) {
     } else {
       node.saved = {kept_input ? x : y};
     }
-    node.saved.push_back(output(node, "statistics", {SymbolicSize(Symbol::kBatch) * hidden_positions(), statistics},
-                                kStatisticBytes, false));
+    if (options_.norm != NormMemory::kInPlace || !in_last_bits(config_.hidden_size)) {
+      node.saved.push_back(output(node, "statistics", {SymbolicSize(Symbol::kBatch) * hidden_positions(), statistics},
+                                  kStatisticBytes, false));
+    }
     if (again) regenerate(y, {y});
   }
   finish_node(std::move(node), again);

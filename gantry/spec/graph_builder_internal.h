@@ -95,6 +95,11 @@ class GraphBuilder {
     return output(node, "", shape, options_.activation_bytes, true);
   }
   int add_tensor(GraphTensor tensor);
+  /// Whether rows of `width` elements carry a number of fp32 in their last bits: one bit an element (kLastBitsWidth of
+  /// gantry/kernels/cpu/last_bits.h).
+  bool in_last_bits(std::int64_t width) const {
+    return options_.numbers_in_last_bits && options_.activation_bytes == 4 && width >= 32;
+  }
   /// A mask over `elements` kept for backward; nothing where masks are replayed.
   void save_mask(GraphNode& node, const SymbolicSize& elements, MaskMemory masks);
   bool regenerated(int x) const { return !regenerated_[static_cast<std::size_t>(x)].empty(); }

@@ -10,7 +10,8 @@ namespace gantry::spec {
 inline constexpr double kInt8ElementBytes = 1 + 2.0 / 64;
 
 /// `options` with these modes. Hidden dropout belongs to the norm that follows it: kStore leaves `masks` as it is, the
-/// other modes replay masks from their seeds.
+/// other modes replay masks from their seeds. numbers_in_last_bits stays as it is: set it for what layers on a CPU
+/// keep.
 GraphOptions with_memory(GraphOptions options, const LayerMemory& memory);
 
 /// Of one inner layer on one rank, for one micro-batch.

@@ -62,7 +62,7 @@ enum class ActivationMemory {
 
 enum class NormMemory {
   kStore,      ///< keeps the input and the row statistics; the next linear keeps the output
-  kInPlace,    ///< keeps the output, shared with the next linear, and 1/deviation
+  kInPlace,    ///< keeps the output, shared with the next linear, and 1/deviation (see numbers_in_last_bits)
   kRecompute,  ///< keeps the input and the statistics; the output is made again for the next linear's backward
   kInt8,       ///< keeps the normalised input in int8 and 1/deviation. Lossy
 };
@@ -71,7 +71,7 @@ enum class AttentionMemory {
   kStoreScores,  ///< as kStore, and the softmax's input, which nothing reads: torch's math path until 1.10
   kStore,        ///< keeps Q, K, V, probabilities, dropped probabilities and mask: torch's math path since 1.11
   kInPlace,      ///< keeps Q, K, V, probabilities and mask
-  kFlash,        ///< keeps Q, K, V, output and the rows' log-sum-exp; never holds an S x S matrix
+  kFlash,        ///< keeps Q, K, V, output and the rows' log-sum-exp (see numbers_in_last_bits); no S x S matrix ever
   kRerun,        ///< keeps the projections' input and the output; projections and flash attention run again
   kInt8,         ///< keeps inputs of projections and Q, K, V before rotation in int8; flash attention runs again. Lossy
 };
@@ -106,6 +106,9 @@ struct GraphOptions {
   MaskMemory masks = MaskMemory::kByte;            ///< of hidden dropout, and of what follows where that is not set
   std::optional<MaskMemory> attention_masks = {};  ///< kReplay: also a mask in the sign of the probabilities
   std::optional<MaskMemory> side_flags = {};       ///< of in-place activations
+  /// Log-sums of AttentionMemory::kFlash and 1/deviation of NormMemory::kInPlace take no bytes in fp32, for heads and
+  /// norms of at least 32 elements: they lie in the last bits of the output. So do Gantry's layers on a CPU.
+  bool numbers_in_last_bits = false;
   LossMemory loss = LossMemory::kStore;
   std::int64_t loss_chunk_tokens = 1024;  ///< tokens of a chunk of LossMemory::kChunked
   int loss_bytes = 4;                     ///< of a log-probability; 2: the loss is computed in half precision

@@ -1,4 +1,6 @@
 // Tiled and decoding attention against plain double-precision loops, for every instruction set.
+#include <algorithm>
+
 #include "gantry/kernels/attention/decode_raw.h"
 #include "tests/kernels/attention_problem.h"
 
@@ -95,6 +97,62 @@ TEST(FlashRaw, NanInAQueryReachesItsOutputAndItsGradient) {
     EXPECT_TRUE(std::isnan(dq.data()[p.q_at(0, 2, 1)]));
     EXPECT_TRUE(std::isnan(dv.data()[p.k_at(0, 0, 0)]));
     EXPECT_FALSE(std::isnan(out.data()[p.q_at(0, 3, 1)])) << "other queries are not touched";
+  }
+}
+
+// Without a place for the log-sums they come back from the output's last bits: the gradients are, bit by bit, those of
+// the same output with log-sums beside it.
+void check_in_output(const Case& shape) {
+  const Problem p = make_problem<float>(shape);
+  const Stored<float> s(p);
+  const FlashShape fs = flash_shape(p);
+  const auto forward = GANTRY_ISA_VERSIONS(flash_forward<float>);
+  const auto backward = GANTRY_ISA_VERSIONS(flash_backward<float>);
+  for (std::size_t i = 0; i < forward.size(); ++i) {
+    SCOPED_TRACE(base::isa_name(forward[i].isa));
+    Guarded<float> plain(s.q.size()), out(s.q.size()), lse(kBatch * kHeads * shape.q_length);
+    Guarded<float> scratch(std::max(flash_forward_scratch(fs), flash_backward_scratch(fs)));
+    FlashForwardArgs<float> args{fs,         s.q_view(s.q), s.k_view(s.k), s.k_view(s.v), s.q_view(plain),
+                                 lse.data(), scratch.data()};
+    forward[i].run(args, 0, kBatch * kHeads);
+    args.out = s.q_view(out);
+    args.lse = nullptr;
+    forward[i].run(args, 0, kBatch * kHeads);
+    for (std::int64_t at = 0; at < out.size(); ++at) {
+      const double expected = value_of(plain.data()[at]), got = value_of(out.data()[at]);
+      const std::int64_t row = at / shape.head_dim, token = row / kHeads;
+      const std::int64_t lse_row = (token / shape.q_length * kHeads + row % kHeads) * shape.q_length;
+      const bool blind = std::isinf(lse.data()[lse_row + token % shape.q_length]);
+      // Where all that a query sees is dropped its output is zero as well.
+      const double least = blind || at % shape.head_dim >= 32 ? 0.0 : 1.2e-38;
+      const double ulp = at % shape.head_dim < 32 ? std::abs(expected) * 0x1p-23 : 0.0;
+      ASSERT_LE(std::abs(got - expected), std::max(ulp, least)) << at;
+    }
+    Doubles gradients[2];
+    for (const bool in_output : {false, true}) {
+      Guarded<float> dq(s.q.size()), dk(s.k.size()), dv(s.k.size());
+      const Guarded<float>& done = out;
+      backward[i].run({fs, s.q_view(s.q), s.k_view(s.k), s.k_view(s.v), s.q_view(done), s.q_view(s.dout),
+                       in_output ? nullptr : lse.data(), s.q_view(dq), s.k_view(dk), s.k_view(dv), scratch.data()},
+                      0, kBatch * kKvHeads);
+      for (const auto* x : {&dq, &dk, &dv}) {
+        const Doubles each = x->values();
+        gradients[in_output ? 1 : 0].insert(gradients[in_output ? 1 : 0].end(), each.begin(), each.end());
+        EXPECT_TRUE(x->intact());
+      }
+    }
+    EXPECT_EQ(gradients[0], gradients[1]);
+    EXPECT_TRUE(scratch.intact() && lse.intact() && out.intact());
+  }
+}
+
+TEST(FlashRaw, LogSumsComeBackFromTheOutputsLastBits) {
+  for (const std::int64_t dim : {32, 48, 64}) {
+    SCOPED_TRACE(dim);
+    check_in_output({1, 1, dim, true});
+    check_in_output({66, 66, dim, false});
+    check_in_output({97, 97, dim, true, true, true});  // some rows see nothing
+    check_in_output({.q_length = 50, .k_length = 50, .head_dim = dim, .causal = true, .dropout = 0.3});
   }
 }
 

@@ -110,6 +110,28 @@ TEST(DropoutAddNorm, KeepsFourBytesARow) {
   }
 }
 
+// The sum is what it was; the norm's values carry.
+TEST(DropoutAddNorm, KeepsNothingWhereTheOutputCarriesTheDeviation) {
+  for (const auto norm : {NormKind::kLayer, NormKind::kRms}) {
+    const variable_list in = residual_inputs({40, 64}, norm);
+    for (const bool return_sum : {false, true}) {
+      const auto plain = residual_options(norm, 0.1, return_sum);
+      DropoutAddNormOptions alone = plain;
+      alone.keep = NormKeep::kOutputAlone;
+      expect_matches(as_op(dropout_add_norm, alone), as_op(dropout_add_norm_reference, plain), in);
+      variable_list single = leaves_of(in, at::kFloat);
+      const Op op = as_op(dropout_add_norm, alone);
+      const tensor::LiveBytes live;
+      const variable_list got = op(single);
+      EXPECT_EQ(live.now(), (return_sum ? 2 : 1) * 40 * 64 * 4);
+      const variable_list expected = as_op(dropout_add_norm, plain)(single);
+      EXPECT_FALSE(at::equal(got[0], expected[0])) << "it was not in force";
+      EXPECT_LT(error_of(got[0].detach(), expected[0].detach().to(at::kDouble)), 0x1p-23);
+      if (return_sum) EXPECT_TRUE(at::equal(got[1], expected[1]));
+    }
+  }
+}
+
 TEST(DropoutAddNorm, EitherOutputMayBeUnused) {
   const auto options = residual_options(NormKind::kRms, 0.3, true);
   for (const std::size_t used : {0, 1}) {

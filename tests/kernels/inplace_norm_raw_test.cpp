@@ -1,6 +1,8 @@
 // Raw in-place norms and dropout against plain double-precision loops, for every instruction set of this processor.
 #include "gantry/kernels/inplace_norm/inplace_norm_raw.h"
 
+#include <algorithm>
+
 #include "gantry/kernels/cpu/philox_raw.h"
 #include "gantry/kernels/dropout/dropout_raw.h"
 #include "tests/kernels/raw_support.h"
@@ -174,6 +176,116 @@ TEST(InplaceNormRaw, ForwardAndBackwardMatchDoubles) {
       }
     }
   });
+}
+
+// A norm of c.x + c.residual whose 1 / deviation columns [carrier, carrier + 32) can carry; row 2 is constant with p =
+// 0.
+struct Carrying {
+  Carrying(std::int64_t n, std::int64_t carrier, double p) : c(make_case<float>(n, p)), carrier(carrier) {
+    std::erase_if(c.columns, [&](std::int64_t i) { return i >= carrier && i < carrier + 32; });
+    for (std::int64_t i = carrier; i < carrier + 32; ++i) c.weight[static_cast<std::size_t>(i)] = 1.25;
+    if (p == 0) {
+      std::fill_n(c.x.begin() + 2 * n, n, 0.0);
+      std::fill_n(c.residual.begin() + 2 * n, n, 0.0);
+    }
+    Doubles reciprocal;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const bool beside = std::find(c.columns.begin(), c.columns.end(), i) != c.columns.end();
+      reciprocal.push_back(beside ? 0 : 1 / c.weight[static_cast<std::size_t>(i)]);
+    }
+    inverse = Guarded<float>(reciprocal);
+    x = Guarded<float>(c.x), residual = Guarded<float>(c.residual), weight = Guarded<float>(c.weight);
+    bias = Guarded<float>(c.bias), dy = Guarded<float>(c.dy);
+  }
+
+  std::int64_t sides() const { return std::ssize(c.columns); }
+  InplaceNormForwardArgs<float> forward(Guarded<float>& y, Guarded<float>& side, float* rstd) const {
+    return {.x = x.data(),
+            .residual = residual.data(),
+            .sum = nullptr,
+            .weight = weight.data(),
+            .bias = bias.data(),
+            .y = y.data(),
+            .rstd = rstd,
+            .side_columns = c.columns.data(),
+            .side = side.data(),
+            .normal = nullptr,
+            .side_count = sides(),
+            .n = c.n,
+            .eps = 1e-5f,
+            .dropout = c.rule,
+            .carrier = carrier};
+  }
+
+  // dx, the residual's gradient, dweight and dbias, one behind the other.
+  template <class Run>
+  Doubles gradients(Run run, const Guarded<float>& y, const Guarded<float>& side, const float* rstd) const {
+    Guarded<float> dx(kRows * c.n), dv(kRows * c.n);
+    Guarded<float> dweight(Doubles(static_cast<std::size_t>(c.n))), dbias(Doubles(static_cast<std::size_t>(c.n)));
+    run_rows(run, InplaceNormBackwardArgs<float>{.dy = dy.data(),
+                                                 .y = y.data(),
+                                                 .normal = nullptr,
+                                                 .rstd = rstd,
+                                                 .weight = weight.data(),
+                                                 .bias = bias.data(),
+                                                 .inverse = inverse.data(),
+                                                 .side_columns = c.columns.data(),
+                                                 .side = side.data(),
+                                                 .side_count = sides(),
+                                                 .dsum = nullptr,
+                                                 .dresidual = dv.data(),
+                                                 .dx = dx.data(),
+                                                 .dweight = dweight.data(),
+                                                 .dbias = dbias.data(),
+                                                 .n = c.n,
+                                                 .dropout = c.rule,
+                                                 .carrier = carrier,
+                                                 .eps = 1e-5f});
+    Doubles result;
+    for (const auto* each : {&dx, &dv, &dweight, &dbias}) {
+      const Doubles values = each->values();
+      result.insert(result.end(), values.begin(), values.end());
+    }
+    return result;
+  }
+
+  Case c;
+  std::int64_t carrier;
+  Guarded<float> x{0}, residual{0}, weight{0}, bias{0}, dy{0}, inverse{0};
+};
+
+// Without a place for 1 / deviation it comes back from the last bits of 32 columns of y: the gradients are, bit by bit,
+// those of the same y with it beside.
+template <bool kCentred>
+void check_in_output(const Carrying& problem) {
+  const std::int64_t n = problem.c.n;
+  const auto forward = GANTRY_ISA_VERSIONS(inplace_norm_forward<float, kCentred>);
+  const auto backward = GANTRY_ISA_VERSIONS(inplace_norm_backward<float, kCentred>);
+  for (std::size_t v = 0; v < forward.size(); ++v) {
+    SCOPED_TRACE(base::isa_name(forward[v].isa));
+    Guarded<float> plain(kRows * n), y(kRows * n), side(kRows * problem.sides()), rstd(kRows);
+    run_rows(forward[v].run, problem.forward(plain, side, rstd.data()));
+    run_rows(forward[v].run, problem.forward(y, side, nullptr));
+    for (std::int64_t at = 0; at < y.size(); ++at) {
+      const double expected = value_of(plain.data()[at]), got = value_of(y.data()[at]);
+      const bool carries = at % n >= problem.carrier && at % n < problem.carrier + 32;
+      ASSERT_LE(std::abs(got - expected), carries ? std::abs(expected) * 0x1p-23 : 0.0) << at;
+    }
+    EXPECT_EQ(problem.gradients(backward[v].run, y, side, nullptr),
+              problem.gradients(backward[v].run, y, side, rstd.data()));
+    EXPECT_TRUE(y.intact() && side.intact());
+  }
+}
+
+TEST(InplaceNormRaw, TheDeviationComesBackFromTheOutputsLastBits) {
+  for (const auto& [n, carrier] : {std::pair<std::int64_t, std::int64_t>{32, 0}, {33, 1}, {100, 0}, {577, 545}}) {
+    for (const double p : {0.0, 0.3}) {
+      SCOPED_TRACE(::testing::Message() << n << " columns, from " << carrier << ", p " << p);
+      const Carrying problem(n, carrier, p);
+      check_in_output<true>(problem);
+      check_in_output<false>(problem);
+    }
+  }
 }
 
 // The sum that later layers read is rounded first, and the norm is that of the rounded one.

@@ -270,6 +270,118 @@ TEST(InplaceNorm, ParameterGradientsGoToTheirSlots) {
   EXPECT_LT(error_of(sinks[1], exact.gradients[2]), 1e-5);
 }
 
+// ---- NormKeep::kOutputAlone
+
+constexpr auto kAlone = NormKeep::kOutputAlone;
+
+variable_list layer_alone(const variable_list& in) {
+  return {layer_norm_inplace(in[0], in[1], in[2], kNormEps, kAlone)};
+}
+variable_list rms_alone(const variable_list& in) { return {rms_norm_inplace(in[0], in[1], kNormEps, kAlone)}; }
+
+// Biases from none to too large for most columns: with and without 32 neighbours that can carry.
+TEST(InplaceNormAlone, ValuesAndGradientsMatchTheReferenceInFp64) {
+  for (const auto& shape : kNormShapes) {
+    SCOPED_TRACE(::testing::PrintToString(shape));
+    const std::int64_t n = shape.back();
+    const at::Tensor x = normal(shape, 1, 1.5, 0.3), weight = normal({n}, 3, 0.5, 1);
+    for (const double deviation : {0.0, 0.2, 1.0, 8.0}) {
+      expect_matches(layer_alone, layer_plain, {x, weight, normal({n}, 4, deviation)}, 3);
+    }
+    expect_matches(rms_alone, rms_plain, {x, weight});
+  }
+}
+
+TEST(InplaceNormAlone, MovesThirtyTwoColumnsByAnUlp) {
+  for (const std::int64_t bad : {0, 40}) {  // column `bad - 1` cannot carry
+    variable_list in = ordinary(300, 96);
+    for (at::Tensor& x : in) x = x.to(at::kFloat);
+    if (bad != 0) in[1][bad - 1] = 0.0;
+    const at::Tensor plain = layer_norm_inplace(in[0], in[1], in[2], kNormEps);
+    const at::Tensor carrying = layer_norm_inplace(in[0].requires_grad_(), in[1], in[2], kNormEps, kAlone).detach();
+    const auto bits = [](const at::Tensor& x) { return x.view(at::kInt).to(at::kLong); };
+    const at::Tensor moved = (bits(plain) - bits(carrying)).abs().amax(0);
+    at::Tensor expected = at::zeros({96}, at::kLong);
+    expected.narrow(0, 0, 32).fill_(1);
+    EXPECT_TRUE(at::equal(moved, expected)) << moved;
+    if (bad == 0) continue;
+    in[1][3] = 0.0;
+    const at::Tensor behind = layer_norm_inplace(in[0], in[1], in[2], kNormEps, kAlone).detach();
+    const at::Tensor other = layer_norm_inplace(in[0].detach(), in[1], in[2], kNormEps);
+    expected.zero_().narrow(0, 4, 32).fill_(1);
+    EXPECT_TRUE(at::equal((bits(other) - bits(behind)).abs().amax(0), expected));
+  }
+}
+
+TEST(InplaceNormAlone, KeepsNothingBesideItsOutput) {
+  struct Kept {
+    at::ScalarType type;
+    std::int64_t n, step, row_bytes;  ///< every step-th weight is zero; 0: none
+    double bias;
+  };
+  for (const Kept& k :
+       {Kept{at::kFloat, 64, 0, 0, 0.5}, Kept{at::kFloat, 32, 0, 0, 0.5}, Kept{at::kFloat, 31, 0, 4, 0.5},
+        Kept{at::kBFloat16, 64, 0, 4, 0.5}, Kept{at::kFloat, 64, 40, 2 * 4, 0.5}, Kept{at::kFloat, 128, 40, 4 * 4, 0.5},
+        Kept{at::kFloat, 128, 17, 8 * 4 + 4, 0.5}, Kept{at::kFloat, 128, 3, 4 + 128 * 4, 0.5},
+        Kept{at::kFloat, 64, 0, 4, 60.0}}) {
+    SCOPED_TRACE(::testing::Message() << c10::toString(k.type) << " " << k.n << ", step " << k.step << ", " << k.bias);
+    at::Tensor w = at::ones({k.n}, k.type), b = at::full({k.n}, k.bias, k.type);
+    for (std::int64_t i = 0; k.step != 0 && i < k.n; i += k.step) w[i] = 0.0;
+    const at::Tensor x = normal({40, k.n}, 1).to(k.type).requires_grad_();
+    EXPECT_EQ(kept_beside([&] { return layer_norm_inplace(x, w, b, kNormEps, kAlone); }), 40 * k.row_bytes);
+  }
+}
+
+TEST(InplaceNormAlone, ConstantRowsOfZerosStayZerosAndGiveGradients) {
+  variable_list in = ordinary(6, 64);
+  in[0].narrow(0, 1, 3).zero_();
+  in[2].zero_();
+  for (const auto& [ours, exact, count] :
+       {std::tuple<Op, Op, std::ptrdiff_t>{layer_alone, layer_plain, 3}, {rms_alone, rms_plain, 2}}) {
+    const variable_list used(in.begin(), in.begin() + count);
+    expect_matches(ours, exact, used);
+    const at::Tensor y = run(ours, used, at::kFloat, output_weights(exact, used)).outputs[0];
+    EXPECT_EQ(y.narrow(0, 1, 3).abs().max().item<double>(), 0.0);
+  }
+}
+
+// Half of an RMS norm's input is zero, those that carry among it: no denormals in the output, and right gradients.
+TEST(InplaceNormAlone, ZerosInCarryingColumnsBecomeNormalNumbers) {
+  variable_list in = ordinary(6, 64);
+  in[0].narrow(1, 0, 32).zero_();
+  in.pop_back();
+  expect_matches(rms_alone, rms_plain, in);
+  const at::Tensor y = run(rms_alone, in, at::kFloat, output_weights(rms_plain, in)).outputs[0].narrow(1, 0, 32).abs();
+  EXPECT_TRUE((y == 0).logical_or(y >= std::numeric_limits<float>::min()).all().item<bool>());
+  EXPECT_LE(y.max().item<double>(), 1.2e-38);
+  EXPECT_GT(y.max().item<double>(), 0.0) << "they carry";
+}
+
+TEST(InplaceNormAlone, NanAndInfinitySpreadAsInTheReference) {
+  for (const std::size_t input : {0, 1, 2}) {
+    for (const double value : {static_cast<double>(NAN), static_cast<double>(INFINITY)}) {
+      for (const std::int64_t at : {5, 60}) {
+        variable_list in = ordinary(4, 64);
+        in[input].view(-1)[at] = value;
+        const variable_list weights{at::ones({4, 64}, at::kDouble)};
+        const Traced exact = run(layer_plain, in, at::kDouble, weights),
+                     ours = run(layer_alone, in, at::kFloat, weights);
+        SCOPED_TRACE(::testing::Message() << input << " " << value << " at " << at);
+        EXPECT_TRUE(at::equal(ours.outputs[0].isnan(), exact.outputs[0].isnan()));
+        for (std::size_t i = 0; i < 3; ++i) {
+          EXPECT_TRUE(at::equal(ours.gradients[i].isnan(), exact.gradients[i].isnan())) << i;
+        }
+      }
+    }
+  }
+}
+
+TEST(InplaceNormAlone, WithoutGradientsNothingChanges) {
+  const variable_list in = ordinary(8, 64);
+  const at::Tensor x = in[0].to(at::kFloat), w = in[1].to(at::kFloat), b = in[2].to(at::kFloat);
+  EXPECT_TRUE(at::equal(layer_norm_inplace(x, w, b, kNormEps, kAlone), layer_norm_inplace(x, w, b, kNormEps)));
+}
+
 TEST(InplaceNorm, MessagesNameWhatDoesNotFit) {
   const at::Tensor x = at::zeros({2, 16}), w = at::zeros({16});
   EXPECT_MESSAGE(layer_norm_inplace(x, at::zeros({8}), w, kNormEps),

@@ -33,6 +33,13 @@ spec::ModelConfig small(spec::Family family, double dropout = 0.1) {
   return config;
 }
 
+spec::ModelConfig with_heads(spec::ModelConfig config, std::int64_t count) {
+  config.num_kv_heads = std::min(config.num_kv_heads, count);
+  config.num_heads = count;
+  config.head_dim = config.hidden_size / count;
+  return config;
+}
+
 constexpr std::int64_t kBatch = 2, kTokens = 48;
 
 at::Tensor random_states(const spec::ModelConfig& config, at::ScalarType type, std::uint64_t seed) {
@@ -124,18 +131,21 @@ TEST_P(ExactMode, GradientsWithDropoutMatchFiniteDifferencesInFp64) {
 }
 
 TEST_P(ExactMode, Fp32GradientsAreThoseOfStoreInFp64) {
-  const spec::ModelConfig config = small(GetParam().family);
-  const auto stack = make_layer_stack(config, 3);
-  const Gradients expected =
-      run(*stack, config, {MemoryMode::kStore, MemoryMode::kStore, MemoryMode::kStore}, at::kDouble);
-  const Gradients got = run(*stack, config, GetParam().memory, at::kFloat);
-  EXPECT_LE(relative_error(got.out.to(at::kDouble), expected.out), 1e-5);
-  for (std::size_t i = 0; i < expected.of.size(); ++i) {
-    const auto& [name, gradient] = expected.of[i];
-    if (zero_in_exact_arithmetic(name)) continue;
-    // The in-place GELU's fit errs by up to 1.5e-4 at single elements.
-    const double tolerance = GetParam().memory.mlp == MemoryMode::kInPlace ? 2e-4 : 2e-5;
-    EXPECT_LE(relative_error(got.of[i].second.to(at::kDouble), gradient), tolerance) << name;
+  for (const std::int64_t heads : {4, 2}) {  // of 16 and of 32 elements, whose output carries the log-sums
+    SCOPED_TRACE(heads);
+    const spec::ModelConfig config = with_heads(small(GetParam().family), heads);
+    const auto stack = make_layer_stack(config, 3);
+    const Gradients expected =
+        run(*stack, config, {MemoryMode::kStore, MemoryMode::kStore, MemoryMode::kStore}, at::kDouble);
+    const Gradients got = run(*stack, config, GetParam().memory, at::kFloat);
+    EXPECT_LE(relative_error(got.out.to(at::kDouble), expected.out), 1e-5);
+    for (std::size_t i = 0; i < expected.of.size(); ++i) {
+      const auto& [name, gradient] = expected.of[i];
+      if (zero_in_exact_arithmetic(name)) continue;
+      // The in-place GELU's fit errs by up to 1.5e-4 at single elements.
+      const double tolerance = GetParam().memory.mlp == MemoryMode::kInPlace ? 2e-4 : 2e-5;
+      EXPECT_LE(relative_error(got.of[i].second.to(at::kDouble), gradient), tolerance) << name;
+    }
   }
 }
 
@@ -181,11 +191,13 @@ TEST(MemoryModes, EvaluationIsTheSameInEveryMode) {
 // Units of the design's section 5: elements of one [B, S, H] tensor; small terms counted to the byte.
 struct Sizes {
   std::int64_t b, s, h, a, kv, inner, width;
+  bool fp32() const { return width == 4; }
   std::int64_t states(std::int64_t count) const { return count * b * s * h * width; }
   std::int64_t qkv() const { return b * s * (h + 2 * kv * (h / a)) * width; }
   std::int64_t inner_states() const { return b * s * inner * width; }
-  std::int64_t rows() const { return 4 * b * s; }
-  std::int64_t lse() const { return 4 * b * a * s; }
+  // 1 / deviation and log-sums; in fp32 the last bits of rows of at least 32 elements carry them.
+  std::int64_t rows() const { return fp32() && h >= 32 ? 0 : 4 * b * s; }
+  std::int64_t lse() const { return fp32() && h / a >= 32 ? 0 : 4 * b * a * s; }
   std::int64_t scores() const { return b * a * s * s * width; }
 };
 
@@ -194,9 +206,11 @@ Sizes sizes_of(const spec::ModelConfig& c, std::int64_t batch, std::int64_t toke
 }
 
 TEST(SavedBytes, OfPlainMlpLayersEqualTheFormulas) {
-  for (const auto family : {spec::Family::kBert, spec::Family::kGpt2}) {
+  for (const auto& [family, heads] : {std::pair<spec::Family, std::int64_t>{spec::Family::kBert, 4},
+                                      {spec::Family::kGpt2, 4},
+                                      {spec::Family::kBert, 2}}) {
     for (const auto type : {at::kFloat, at::kBFloat16}) {
-      const spec::ModelConfig config = small(family);
+      const spec::ModelConfig config = with_heads(small(family), heads);
       const Sizes z = sizes_of(config, kBatch, kTokens, type);
       const auto measured = [&](const LayerMemory& memory) {
         return saved_layer_bytes(config, memory, kBatch, kTokens, type);
@@ -248,12 +262,26 @@ TEST(SavedBytes, Int8KeepsAByteAnElementAndItsScales) {
       2 * (packed(bsh) + 4 * kBatch * kTokens) + 2 * packed(bsh) + packed(3 * bsh) + packed(bsh) + packed(4 * bsh));
 }
 
+// Heads of 32 elements carry the log-sums, norms their 1 / deviation.
+TEST(SavedBytes, InFp32AreThoseOfTheTensorsAlone) {
+  const spec::ModelConfig bert = with_heads(small(spec::Family::kBert), 2);
+  const std::int64_t bsh = kBatch * kTokens * bert.hidden_size * 4;
+  constexpr auto kInPlace = MemoryMode::kInPlace, kRecompute = MemoryMode::kRecompute, kRerun = MemoryMode::kRerun;
+  EXPECT_EQ(saved_layer_bytes(bert, {kRecompute, kRecompute, kInPlace}, kBatch, kTokens, at::kFloat), 10 * bsh);
+  EXPECT_EQ(saved_layer_bytes(bert, {kRecompute, kRerun, kInPlace}, kBatch, kTokens, at::kFloat), 6 * bsh);
+  EXPECT_EQ(saved_layer_bytes(bert, {kRerun, kRerun, kInPlace}, kBatch, kTokens, at::kFloat), 3 * bsh);
+}
+
 // The planner's bytes are the measured ones.
 TEST(SavedBytes, AreThoseOfTheOperatorGraph) {
-  for (const auto family : {spec::Family::kBert, spec::Family::kGpt2, spec::Family::kLlama}) {
+  for (const auto& [family, heads] : {std::pair<spec::Family, std::int64_t>{spec::Family::kBert, 4},
+                                      {spec::Family::kGpt2, 2},
+                                      {spec::Family::kLlama, 4},
+                                      {spec::Family::kLlama, 2}}) {
     for (const auto type : {at::kFloat, at::kBFloat16}) {
-      const spec::ModelConfig config = small(family);
+      const spec::ModelConfig config = with_heads(small(family), heads);
       spec::GraphOptions options;
+      options.numbers_in_last_bits = true;
       options.activation_bytes = options.weight_bytes = type == at::kFloat ? 4 : 2;
       for (const auto attention :
            {MemoryMode::kInPlace, MemoryMode::kRecompute, MemoryMode::kRerun, MemoryMode::kInt8}) {
@@ -264,7 +292,8 @@ TEST(SavedBytes, AreThoseOfTheOperatorGraph) {
                 spec::memory_cost(config, options, memory)
                     .saved_bytes.evaluate({.batch = kBatch, .sequence = kTokens, .tensor_parallel = 1});
             EXPECT_EQ(static_cast<double>(saved_layer_bytes(config, memory, kBatch, kTokens, type)), expected)
-                << spec::family_name(family) << " " << c10::toString(type) << " " << spec::describe(memory);
+                << spec::family_name(family) << " of " << heads << " heads, " << c10::toString(type) << " "
+                << spec::describe(memory);
           }
         }
       }

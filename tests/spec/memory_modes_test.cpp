@@ -96,6 +96,26 @@ TEST_P(KeptBytes, EqualTheTable) {
 
 INSTANTIATE_TEST_SUITE_P(Modes, KeptBytes, ::testing::ValuesIn(rows()), [](const auto& row) { return row.param.name; });
 
+TEST(KeptBytes, OfNumbersInLastBitsAreNoneInFp32) {
+  const auto token_bytes = [](const ModelConfig& config, int width, const LayerMemory& memory, double c) {
+    GraphOptions options = of_width(width);
+    options.numbers_in_last_bits = true;
+    return saved(config, with_memory(options, memory), {.batch = 3, .sequence = 512}) / (3 * 512) -
+           static_cast<double>(config.hidden_size) * c;
+  };
+  const ModelConfig bert = bert_large();  // 16 heads of 64
+  EXPECT_EQ(token_bytes(bert, 4, {}, 40), 0);
+  EXPECT_EQ(token_bytes(bert, 4, {kRecompute, kRerun, kInPlace}, 24), 0);
+  EXPECT_EQ(token_bytes(bert, 4, {kRerun, kRerun, kRerun}, 12), 0);
+  EXPECT_EQ(token_bytes(bert, 2, {}, 20), 8 + 64) << "bf16 has no bits to spare";
+  EXPECT_EQ(token_bytes(bert, 4, {kInt8, kInt8, kInt8}, 12 * 33.0 / 32), 8) << "int8 keeps no output";
+  EXPECT_EQ(token_bytes(without_dropout(bert), 4, {kStore, kStore, kStore}, 64 + 4 * 8), 16) << "nor does store";
+  ModelConfig narrow = bert;
+  narrow.num_heads = narrow.num_kv_heads = 64;
+  narrow.head_dim = 16;
+  EXPECT_EQ(token_bytes(narrow, 4, {}, 40), 64 * 4) << "heads of 16 elements carry no log-sum";
+}
+
 TEST(KeptBytes, WithoutDropoutLackMasksAndDroppedProbabilities) {
   const Bindings sizes{.batch = 2, .sequence = 512};
   const auto c = [&](const GraphOptions& options, double token_bytes) {

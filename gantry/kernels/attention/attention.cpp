@@ -60,7 +60,7 @@ struct PackedAttentionFunction : torch::autograd::Function<PackedAttentionFuncti
     rotate(qkv, context.rope, context.positions, o, false);
     const Unpacked x = unpack(qkv, o);
     const internal::FlashInputs in{x.q, x.k, x.v, x.k.size(1)};
-    const FlashResult result = kStored ? run_stored(in, o) : run_flash(in, o);
+    const FlashResult result = kStored ? run_stored(in, o) : run_flash(in, o, o.log_sums_in_output);
     ctx->save_for_backward({qkv.detach(), result.out, result.kept, context.rope.cosine, context.rope.sine,
                             context.positions, o.row_starts, o.key_mask, o.mask});
     internal::save_options(ctx, o);

@@ -32,6 +32,11 @@ struct AttentionOptions {
   at::Tensor mask = {};  ///< broadcastable to [B, heads, T, S], or undefined; bool: false hides a key; floating: added
                          ///< to the scaled scores, where -1e30 and less hide the key
   DropoutRule dropout = {};  ///< of the probabilities; attention_keep_mask() shows what it keeps
+  /// Log-sums that are kept for a backward pass lie in the last bits of the output, no bytes of their own: fp32 and
+  /// head_dim >= 32, else and for AttentionKeep::kProbabilities and kAll it changes nothing. Of a head's 32 first
+  /// outputs each moves by at most one ulp (cpu/last_bits.h). A query that sees no key still gives zeros; where one
+  /// that sees keys gives a zero, it may become 1.2e-38. A row with an infinity or NaN there makes its gradients NaN.
+  bool log_sums_in_output = false;
 };
 
 /// Tables of cos and sin, fp32 [positions, head_dim / 2] each. Undefined tables: no rotary positions.
@@ -47,8 +52,8 @@ at::Tensor packed_attention(const at::Tensor& qkv, const RopeTables& rope, const
 
 /// q [B, T, heads, D], k and v [B, S, kv_heads, D], any strides -> contiguous [B, T, heads, D]; the sizes in `options`
 /// are ignored. Differentiable in q, k, v and a floating mask, twice too (through attention_reference, which is slow).
-/// Keeps q, k, v, the output and one float a row and head; scores and dropout masks are made again. A mask's gradient
-/// takes B heads T S floats for a moment.
+/// Keeps q, k, v, the output and one float a row and head (none with log_sums_in_output); scores and dropout masks are
+/// made again. A mask's gradient takes B heads T S floats for a moment.
 at::Tensor flash_attention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const AttentionOptions& options);
 

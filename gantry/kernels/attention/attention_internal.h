@@ -21,7 +21,8 @@ struct FlashInputs {
 
 struct FlashResult {
   at::Tensor out;   ///< [B, T, heads, D]
-  at::Tensor kept;  ///< lse, fp32 [B, heads, T]; or probabilities [B, heads, T, S] in q's type
+  at::Tensor kept;  ///< lse, fp32 [B, heads, T], undefined where `out` carries it; or probabilities [B, heads, T, S] in
+                    ///< q's type
 };
 
 /// Outputs of the backward kernels, allocated by the caller; `dscores` is undefined or fp32 zeros [B, heads, T, S].
@@ -29,7 +30,9 @@ struct FlashGradients {
   at::Tensor dq, dk, dv, dscores;
 };
 
-FlashResult run_flash(const FlashInputs& in, const AttentionOptions& options);
+/// `in_output`: for a backward pass, with the log-sums in the last bits of the output where type and head size allow
+/// it.
+FlashResult run_flash(const FlashInputs& in, const AttentionOptions& options, bool in_output = false);
 void run_flash_backward(const FlashInputs& in, const FlashResult& result, const at::Tensor& dout,
                         const AttentionOptions& options, const FlashGradients& to);
 FlashResult run_stored(const FlashInputs& in, const AttentionOptions& options);

@@ -49,7 +49,8 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction<kStored>>
                             const std::optional<at::Tensor>& mask, const AttentionOptions& options) {
     AttentionOptions o = options;
     if (mask) o.mask = *mask;
-    const FlashResult result = kStored ? run_stored(inputs_of(q, k, v), o) : run_flash(inputs_of(q, k, v), o);
+    const FlashInputs in = inputs_of(q, k, v);
+    const FlashResult result = kStored ? run_stored(in, o) : run_flash(in, o, o.log_sums_in_output);
     ctx->save_for_backward({q, k, v, result.out, result.kept, o.mask, o.row_starts, o.key_mask});
     save_options(ctx, o);
     return result.out;

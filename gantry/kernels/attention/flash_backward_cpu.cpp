@@ -48,7 +48,7 @@ void score_tile(const FlashBackwardArgs<T>& args, const BackwardTiles& tiles, st
   KeepTile keep;
   if (drops) keep_tile(s, b, head, begin, rows, key, &keep);
   for (std::int64_t r = 0; r < rows; ++r) {
-    const float lse = args.lse[first_row + r];
+    const float lse = tiles.lse[begin + r];
     float shift[kK];
     if (has_mask(s)) mask_addends(s, b, head, begin + r, key, shift);
     for (int v = 0; v < 4; ++v) {
@@ -56,7 +56,7 @@ void score_tile(const FlashBackwardArgs<T>& args, const BackwardTiles& tiles, st
     }
     mask_row(s, b, begin + r, key, tiles.p + r * kK);
     score_row({tiles.p + r * kK, tiles.ds + r * kK, shift, drops ? keep.bytes[r] : nullptr, tiles.delta[begin + r],
-               s.scale, kept, lse == -__builtin_inff()},
+               s.scale, kept, lse == kBlindLogSum},
               args.dscores == nullptr ? nullptr : args.dscores + (first_row + r) * s.k_length + key, s.k_length - key);
   }
 }

@@ -2,7 +2,10 @@
 // The backward pass around its tiles of scores, shared by the forms that recompute probabilities and that keep them.
 // Only
 // *_backward_cpu.cpp files include it.
+#include <type_traits>
+
 #include "gantry/kernels/attention/flash_tiles.h"
+#include "gantry/kernels/cpu/last_bits.h"
 
 namespace gantry::kernels::GANTRY_ISA_NAMESPACE {
 namespace {
@@ -17,6 +20,7 @@ struct BackwardTiles {
   float* dout;      // [q_length, head_dim]
   float* dq;        // [q_length, head_dim]
   float* delta;     // [q_length] rowsum(dout * out)
+  float* lse;       // [q_length], where scores are recomputed
   float* p;         // [kFlashQueryTile, kFlashKeyTile]
   float* ds;        // [kFlashQueryTile, kFlashKeyTile]
 };
@@ -32,9 +36,18 @@ inline BackwardTiles lay_out_backward(float* scratch, std::int64_t padded, std::
   tiles.dout = tiles.q + q_length * dim;
   tiles.dq = tiles.dout + q_length * dim;
   tiles.delta = tiles.dq + q_length * dim;
-  tiles.p = tiles.delta + q_length;
+  tiles.lse = tiles.delta + q_length;
+  tiles.p = tiles.lse + q_length;
   tiles.ds = tiles.p + kFlashQueryTile * kFlashKeyTile;
   return tiles;
+}
+
+template <class T>
+float log_sum(const FlashBackwardArgs<T>& args, const T* out, std::int64_t row) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (args.lse == nullptr) return read_last_bits(out, kBlindLogSum);
+  }
+  return args.lse[row];
 }
 
 template <class Args>
@@ -48,6 +61,7 @@ void load_query_head(const Args& args, const BackwardTiles& tiles, std::int64_t 
     F32x16 sum = {};
     for (std::int64_t d = 0; d < dim; d += kLanes) sum += load(out + d) * load(tiles.dout + t * dim + d);
     tiles.delta[t] = reduce_add(sum);
+    if constexpr (Args::kNeedsKeys) tiles.lse[t] = log_sum(args, out, (b * s.heads + head) * s.q_length + t);
   }
   std::memset(tiles.dq, 0, static_cast<std::size_t>(s.q_length * dim) * sizeof(float));
 }

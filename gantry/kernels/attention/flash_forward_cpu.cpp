@@ -1,4 +1,7 @@
+#include <type_traits>
+
 #include "gantry/kernels/attention/flash_tiles.h"
+#include "gantry/kernels/cpu/last_bits.h"
 
 namespace gantry::kernels::GANTRY_ISA_NAMESPACE {
 namespace {
@@ -89,7 +92,14 @@ void query_tile(const FlashForwardArgs<T>& args, const ForwardTiles& tiles, std:
     T* out = args.out.data + b * args.out.batch + (begin + r) * args.out.token + head * args.out.head;
     const float inverse = sum > 0 ? 1.0f / sum : (sum == 0 ? 0.0f : sum);
     for (std::int64_t d = 0; d < dim; d += kLanes) store(out + d, load(tiles.out + r * dim + d) * inverse);
-    args.lse[(b * s.heads + head) * s.q_length + begin + r] = tiles.maximum[r] + __builtin_logf(sum);
+    const float lse = tiles.maximum[r] + __builtin_logf(sum);
+    if constexpr (std::is_same_v<T, float>) {
+      if (args.lse == nullptr) {
+        write_last_bits(out, lse, kBlindLogSum);
+        continue;
+      }
+    }
+    args.lse[(b * s.heads + head) * s.q_length + begin + r] = lse;
   }
 }
 

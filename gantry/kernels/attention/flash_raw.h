@@ -55,7 +55,8 @@ struct FlashForwardArgs {
   FlashShape shape;
   HeadView<const T> q, k, v;
   HeadView<T> out;
-  float* lse;      ///< [batch, heads, q_length]; -infinity where a query sees nothing (its output is zero)
+  float* lse;  ///< [batch, heads, q_length]; -infinity where a query sees nothing (its output is zero). Null: in the
+               ///< last bits of each head's first 32 outputs (cpu/last_bits.h), for T = float and head_dim >= 32
   float* scratch;  ///< flash_forward_scratch() floats for this call
 };
 
@@ -64,7 +65,7 @@ struct FlashBackwardArgs {
   static constexpr bool kNeedsKeys = true;  ///< recomputes the scores
   FlashShape shape;
   HeadView<const T> q, k, v, out, dout;
-  const float* lse;
+  const float* lse;  ///< as forward wrote it; null: in `out`
   HeadView<T> dq, dk, dv;
   float* scratch;            ///< flash_backward_scratch() floats for this call
   float* dscores = nullptr;  ///< [batch, heads, q_length, k_length] gradient of what was added to the
@@ -85,7 +86,7 @@ inline std::int64_t flash_forward_scratch(const FlashShape& shape) {
 
 /// Keys and values both ways round, their gradients, dq of one head, two tiles, and query-side tiles.
 inline std::int64_t flash_backward_scratch(const FlashShape& shape) {
-  return 6 * flash_padded_keys(shape) * shape.head_dim + shape.q_length * (3 * shape.head_dim + 1) +
+  return 6 * flash_padded_keys(shape) * shape.head_dim + shape.q_length * (3 * shape.head_dim + 2) +
          2 * kFlashQueryTile * kFlashKeyTile;
 }
 

@@ -10,6 +10,7 @@
 #include "gantry/kernels/attention/flash_raw.h"
 #include "gantry/kernels/attention/stored_raw.h"
 #include "gantry/kernels/common.h"
+#include "gantry/kernels/cpu/last_bits.h"
 #include "gantry/kernels/cpu/philox_raw.h"
 
 namespace gantry::kernels {
@@ -106,12 +107,14 @@ bool flash_applies(const at::Tensor& q, const AttentionOptions& options) {
   return has_raw_kernel(q) && options.head_dim % 16 == 0;
 }
 
-FlashResult run_flash(const FlashInputs& in, const AttentionOptions& o) {
+FlashResult run_flash(const FlashInputs& in, const AttentionOptions& o, bool in_output) {
   const ReadableMask mask = mask_of(in, o);
   const FlashShape shape = make_shape(in, o, mask.view);
   const auto options = in.q.options().requires_grad(false);
-  FlashResult result{at::empty({shape.batch, shape.q_length, shape.heads, shape.head_dim}, options),
-                     at::empty({shape.batch, shape.heads, shape.q_length}, options.dtype(at::kFloat))};
+  FlashResult result{at::empty({shape.batch, shape.q_length, shape.heads, shape.head_dim}, options), {}};
+  if (!in_output || in.q.scalar_type() != at::kFloat || shape.head_dim < kLastBitsWidth) {
+    result.kept = at::empty({shape.batch, shape.heads, shape.q_length}, options.dtype(at::kFloat));
+  }
   dispatch_raw(in.q.scalar_type(), [&]<class Raw>() {
     const auto kernel = GANTRY_ISA_SELECT(flash_forward<Raw>);
     parallel(shape.batch * shape.heads, flash_forward_scratch(shape), in.q,

@@ -45,6 +45,9 @@ GANTRY_INLINE F32x16 score_exp(F32x16 x) {
 #endif
 }
 
+/// The log-sum of a query that sees nothing.
+inline constexpr float kBlindLogSum = -__builtin_inff();
+
 /// Keys that query t of sequence b may see are [first, last), minus those that key_mask hides.
 struct VisibleRange {
   std::int64_t first, last;

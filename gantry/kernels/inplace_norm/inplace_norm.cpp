@@ -46,7 +46,7 @@ NormForward norm_forward(const at::Tensor& x, const at::Tensor& residual, const 
   const std::int64_t n = x.size(-1), rows = row_count(x), side = keeps ? parameters.columns.size(0) : 0;
   NormForward result{.y = at::empty_like(x),
                      .sum = options.return_sum ? at::empty_like(x) : at::Tensor(),
-                     .rstd = at::empty({rows}, x.options().dtype(at::kFloat)),
+                     .rstd = parameters.carrier < 0 ? at::empty({rows}, x.options().dtype(at::kFloat)) : at::Tensor(),
                      .side = at::empty({rows, side}, x.options()),
                      .normal = keeps && parameters.keep_normal ? at::empty_like(x) : at::Tensor()};
   dispatch_raw(x.scalar_type(), [&]<class Raw>() {
@@ -63,7 +63,8 @@ NormForward norm_forward(const at::Tensor& x, const at::Tensor& residual, const 
                                            .side_count = side,
                                            .n = n,
                                            .eps = static_cast<float>(options.eps),
-                                           .dropout = options.dropout};
+                                           .dropout = options.dropout,
+                                           .carrier = parameters.carrier};
     const auto kernel = forward_kernel<Raw>(options.norm);
     at::parallel_for(0, rows, row_grain(n), [&](std::int64_t b, std::int64_t e) { kernel(args, b, e); });
   });
@@ -100,7 +101,9 @@ NormGradients norm_backward(const NormSaved& saved, const NormParameters& parame
               .dweight = raw<float>(partial) + 2 * part * n,
               .dbias = raw<float>(partial) + (2 * part + 1) * n,
               .n = n,
-              .dropout = options.dropout},
+              .dropout = options.dropout,
+              .carrier = parameters.carrier,
+              .eps = static_cast<float>(options.eps)},
              begin, end);
     });
   });
@@ -116,6 +119,7 @@ namespace {
 
 void keep_options(AutogradContext* ctx, const DropoutAddNormOptions& options) {
   ctx->saved_data["layer"] = options.norm == NormKind::kLayer;
+  ctx->saved_data["eps"] = options.eps;
   ctx->saved_data["seed"] = static_cast<std::int64_t>(options.dropout.seed);
   ctx->saved_data["stream"] = static_cast<std::int64_t>(options.dropout.stream);
   ctx->saved_data["threshold"] = static_cast<std::int64_t>(options.dropout.threshold);
@@ -124,6 +128,7 @@ void keep_options(AutogradContext* ctx, const DropoutAddNormOptions& options) {
 
 DropoutAddNormOptions kept_options(AutogradContext* ctx) {
   return {.norm = ctx->saved_data["layer"].toBool() ? NormKind::kLayer : NormKind::kRms,
+          .eps = ctx->saved_data["eps"].toDouble(),
           .dropout = {.seed = static_cast<std::uint64_t>(ctx->saved_data["seed"].toInt()),
                       .stream = static_cast<std::uint64_t>(ctx->saved_data["stream"].toInt()),
                       .threshold = static_cast<std::uint32_t>(ctx->saved_data["threshold"].toInt())},
@@ -137,6 +142,7 @@ NormParameters parameters_for(const at::Tensor& x, const at::Tensor& weight, con
     result.keep_normal = true;
     result.columns = at::empty({0}, at::kLong);
   }
+  if (keep == NormKeep::kOutputAlone) result.carrier = internal::carrier_columns(x, result);
   return result;
 }
 
@@ -167,6 +173,7 @@ struct InplaceNormFunction : torch::autograd::Function<InplaceNormFunction> {
                             sides ? result.side : at::Tensor(), int8 ? packed.values : result.normal, weight, bias,
                             packed.scales});
     ctx->saved_data["residual"] = residual.defined();
+    ctx->saved_data["carrier"] = parameters.carrier;
     keep_options(ctx, options);
     ctx->set_materialize_grads(false);
     if (options.return_sum) return {result.y, result.sum};
@@ -196,7 +203,8 @@ struct InplaceNormFunction : torch::autograd::Function<InplaceNormFunction> {
     if (options.keep == NormKeep::kInt8) {
       saved.normal = unstash({kept[3], kept[6], saved.dy.sizes().vec(), saved.dy.scalar_type()});
     }
-    const NormParameters parameters = parameters_for(saved.dy, weight, bias, options.keep);
+    NormParameters parameters = parameters_for(saved.dy, weight, bias, options.keep);
+    parameters.carrier = ctx->saved_data["carrier"].toInt();
     if (!saved.side.defined()) saved.side = at::empty({row_count(saved.dy), 0}, saved.dy.options());
     const NormGradients result = internal::norm_backward(saved, parameters, options);
     const at::Tensor dresidual = result.dresidual.defined() ? result.dresidual : result.dx;

@@ -22,9 +22,16 @@ namespace gantry::kernels {
 enum class NormKind { kLayer, kRms };
 
 enum class NormKeep {
-  kOutput,  ///< as above
-  kInt8,    ///< instead of y and the columns, the normalised input as stash() packs it. Lossy.
+  kOutput,       ///< as above
+  kOutputAlone,  ///< as above, and 1 / deviation takes no bytes: it lies in the last bits of y, where that is possible
+  kInt8,         ///< instead of y and the columns, the normalised input as stash() packs it. Lossy.
 };
+
+// kOutputAlone: 32 neighbouring columns carry 1 / deviation, the first ones that are all inverted and whose |bias /
+// weight| is at most 2^5. Their y moves by at most one ulp (cpu/last_bits.h), and with it xhat by 2^-23 max(|xhat|,
+// |bias / weight|), which stays below the error of a column at inversion_limit. A row whose deviation is 0 keeps its
+// zeros; where another one gives a zero in these columns, it may become 1.2e-38. Only on CPUs and in fp32, and if there
+// are 32 such columns; else, without gradients, and in the sum of dropout_add_norm, nothing changes.
 
 /// Largest |bias / weight| of a column that is inverted: 2^7 for fp32 (error of xhat up to 8e-6), 2 for fp16 and bf16
 /// (error of the weight's gradient up to about twice that of its rounding), 2^20 for fp64.

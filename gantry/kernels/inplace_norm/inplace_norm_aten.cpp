@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "gantry/kernels/common.h"
+#include "gantry/kernels/cpu/last_bits.h"
 #include "gantry/kernels/dropout/dropout.h"
 #include "gantry/kernels/inplace_norm/inplace_norm_internal.h"
 
@@ -71,6 +72,19 @@ at::Tensor inverse_weight(const NormParameters& parameters) {
   at::Tensor inverse = parameters.weight.reciprocal();
   if (parameters.columns.numel() != 0) inverse.index_fill_(0, parameters.columns, 0);
   return inverse;
+}
+
+std::int64_t carrier_columns(const at::Tensor& x, const NormParameters& parameters) {
+  if (!x.is_cpu() || x.scalar_type() != at::kFloat || parameters.keep_normal) return -1;
+  constexpr float kCarrierLimit = 0x1p5;
+  const Condition<float> condition{.limit = kCarrierLimit, .smallest = static_cast<float>(smallest_weight(at::kFloat))};
+  const auto *weight = parameters.weight.const_data_ptr<float>(), *bias = parameters.bias.const_data_ptr<float>();
+  std::int64_t neighbours = 0;
+  for (std::int64_t i = 0; i < parameters.weight.numel(); ++i) {
+    neighbours = condition.holds(weight[i], bias[i]) ? neighbours + 1 : 0;
+    if (neighbours == kLastBitsWidth) return i + 1 - kLastBitsWidth;
+  }
+  return -1;
 }
 
 NormForward norm_forward_aten(const at::Tensor& x, const at::Tensor& residual, const NormParameters& parameters,

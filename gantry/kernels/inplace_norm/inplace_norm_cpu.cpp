@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "gantry/kernels/cpu/last_bits.h"
 #include "gantry/kernels/cpu/philox.h"
 #include "gantry/kernels/cpu/simd.h"
 #include "gantry/kernels/inplace_norm/inplace_norm_raw.h"
@@ -89,13 +90,34 @@ void keep_normal(const InplaceNormForwardArgs<T>& args, std::int64_t row, const 
   });
 }
 
+float rstd_of(float variance, float eps) { return 1.0f / __builtin_sqrtf(variance + eps); }
+
+template <class T>
+void put_rstd(const InplaceNormForwardArgs<T>& args, std::int64_t row, float rstd) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (args.rstd == nullptr) {
+      write_last_bits(args.y + row * args.n + args.carrier, rstd, rstd_of(0, args.eps));
+      return;
+    }
+  }
+  args.rstd[row] = rstd;
+}
+
+template <class T>
+float get_rstd(const InplaceNormBackwardArgs<T>& args, std::int64_t row) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (args.rstd == nullptr) return read_last_bits(args.y + row * args.n + args.carrier, rstd_of(0, args.eps));
+  }
+  return args.rstd[row];
+}
+
 // Where the normalised input of a row comes from.
 enum class Normal { kInverted, kInvertedButSides, kStored };
 
 constexpr int kBlockRows = 4;  // rows that share the loads of the parameters and the additions to their gradients
 
 struct RowMeans {
-  float g, g_normal;
+  float g, g_normal, rstd;
 };
 
 // Pointers are local copies: stores through float* could change the arguments for all the compiler knows.
@@ -125,7 +147,7 @@ struct NormalReader {
   }
 };
 
-// First pass: the two means of each row, and the rows' share of the parameters' gradients.
+// First pass: the two means of each row and its 1 / deviation, and the rows' share of the parameters' gradients.
 template <class T, Normal kNormal, int kRows>
 GANTRY_INLINE void row_means(const InplaceNormBackwardArgs<T>& args, std::int64_t row, bool centred, RowMeans* means) {
   const std::int64_t n = args.n;
@@ -157,7 +179,8 @@ GANTRY_INLINE void row_means(const InplaceNormBackwardArgs<T>& args, std::int64_
       dweight[column] += product;
       total += weight[column] * product;
     }
-    means[r] = {centred ? reduce_add(sums[r]) / static_cast<float>(n) : 0.0f, total / static_cast<float>(n)};
+    means[r] = {centred ? reduce_add(sums[r]) / static_cast<float>(n) : 0.0f, total / static_cast<float>(n),
+                get_rstd(args, row + r)};
   }
 }
 
@@ -166,7 +189,7 @@ void side_gradient(const InplaceNormBackwardArgs<T>& args, std::int64_t row, Row
   for (std::int64_t k = 0; k < args.side_count; ++k) {
     const std::int64_t column = args.side_columns[k], at = row * args.n + column;
     const float normal = to_float(args.side[row * args.side_count + k]);
-    float result = (to_float(args.dy[at]) * args.weight[column] - mean.g - normal * mean.g_normal) * args.rstd[row];
+    float result = (to_float(args.dy[at]) * args.weight[column] - mean.g - normal * mean.g_normal) * mean.rstd;
     if (args.dsum != nullptr) result += to_float(args.dsum[at]);
     if (args.dresidual != nullptr) from_float(args.dresidual + at, result);
     from_float(args.dx + at, kept.drops() ? result * kept.factor(column) : result);
@@ -181,11 +204,11 @@ GANTRY_INLINE void row_gradients(const InplaceNormBackwardArgs<T>& args, std::in
   const NormalReader<T, kNormal> reader(args, row);
   const T *dy = args.dy + at, *dsum = args.dsum == nullptr ? nullptr : args.dsum + at;
   T *dx = args.dx + at, *dresidual = args.dresidual == nullptr ? nullptr : args.dresidual + at;
-  const float *weight = args.weight, *rstd = args.rstd + row;
+  const float* weight = args.weight;
   const bool drops = kept->drops();
   F32x16 mean_g[kRows], mean_product[kRows], scale[kRows];
   for (int r = 0; r < kRows; ++r) {
-    mean_g[r] = splat(means[r].g), mean_product[r] = splat(means[r].g_normal), scale[r] = splat(rstd[r]);
+    mean_g[r] = splat(means[r].g), mean_product[r] = splat(means[r].g_normal), scale[r] = splat(means[r].rstd);
   }
   for_vectors(n, [&](std::int64_t i, std::int64_t count) {
     F32x16 normal[kRows];
@@ -235,14 +258,14 @@ void inplace_norm_forward(const InplaceNormForwardArgs<T>& args, std::int64_t be
       const F32x16 centred = get(v + i, count) - mean;
       return centred * centred;
     });
-    const float rstd = 1.0f / __builtin_sqrtf(squares / static_cast<float>(n) + args.eps);
-    args.rstd[row] = rstd;
+    const float rstd = rstd_of(squares / static_cast<float>(n), args.eps);
     T* y = args.y + row * n;
     const float *weight = args.weight, *bias = args.bias;
     for_vectors(n, [&](std::int64_t i, std::int64_t count) {
       const F32x16 normal = (get(v + i, count) - mean) * rstd;
       set(y + i, normal * get(weight + i, count) + get(bias + i, count), count);
     });
+    put_rstd(args, row, rstd);
     keep_normal(args, row, v, mean, rstd);
   }
 }

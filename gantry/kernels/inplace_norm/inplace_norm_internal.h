@@ -12,19 +12,23 @@ inline at::ScalarType wide_type(const at::Tensor& x) {
 
 /// Weight and bias as the kernels take them, and which columns are inverted.
 struct NormParameters {
-  at::Tensor weight, bias;   ///< [n], wide
-  at::Tensor inverse;        ///< [n], wide: 1 / weight, and 0 in `columns`
-  at::Tensor columns;        ///< int64 [k], those that are not inverted
-  bool keep_normal = false;  ///< more than an eighth of them: keep xhat of all, and `columns` is empty
+  at::Tensor weight, bias;    ///< [n], wide
+  at::Tensor inverse;         ///< [n], wide: 1 / weight, and 0 in `columns`
+  at::Tensor columns;         ///< int64 [k], those that are not inverted
+  bool keep_normal = false;   ///< more than an eighth of them: keep xhat of all, and `columns` is empty
+  std::int64_t carrier = -1;  ///< first of the columns whose y carries 1 / deviation; -1: it is a tensor
 };
 
 /// For n columns (or channels) of x; `columns` are those that fail the test of inplace_norm.h for its type.
 NormParameters norm_parameters(const at::Tensor& x, std::int64_t n, const at::Tensor& weight, const at::Tensor& bias);
 
+/// The `carrier` that NormKeep::kOutputAlone takes for x of this type and device, or -1.
+std::int64_t carrier_columns(const at::Tensor& x, const NormParameters& parameters);
+
 /// [n], wide: 1 / weight, and 0 in `columns`.
 at::Tensor inverse_weight(const NormParameters& parameters);
 
-/// What forward makes. Shapes of y, sum and normal: those of x; side: [rows, k].
+/// What forward makes. Shapes of y, sum and normal: those of x; side: [rows, k]. rstd is undefined where y carries it.
 struct NormForward {
   at::Tensor y, sum, rstd, side, normal;
 };

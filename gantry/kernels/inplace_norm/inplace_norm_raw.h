@@ -18,14 +18,16 @@ struct InplaceNormForwardArgs {
   const float* weight;               ///< [n]
   const float* bias;                 ///< [n]
   T* y;                              ///< [rows, n]
-  float* rstd;                       ///< [rows]
+  float* rstd;                       ///< [rows]; null: see `carrier`
   const std::int64_t* side_columns;  ///< [side_count], null without
   T* side;                           ///< [rows, side_count] receives xhat of these columns
   T* normal;                         ///< [rows, n] receives xhat, or null
   std::int64_t side_count;
   std::int64_t n;
   float eps;
-  DropoutRule dropout;  ///< of x [rows, n]; threshold 0 for none
+  DropoutRule dropout;       ///< of x [rows, n]; threshold 0 for none
+  std::int64_t carrier = 0;  ///< T = float without `rstd`: it goes into the last bits of y from this column on
+                             ///< (cpu/last_bits.h), the usual one being that of deviation 0
 };
 
 template <class T>
@@ -33,7 +35,7 @@ struct InplaceNormBackwardArgs {
   const T* dy;                       ///< [rows, n]
   const T* y;                        ///< [rows, n], the output of the norm; unused with `normal`
   const T* normal;                   ///< [rows, n] xhat, or null
-  const float* rstd;                 ///< [rows]
+  const float* rstd;                 ///< [rows]; null: in the last bits of y
   const float* weight;               ///< [n]
   const float* bias;                 ///< [n]
   const float* inverse;              ///< [n] 1 / weight, and 0 in side columns
@@ -47,6 +49,8 @@ struct InplaceNormBackwardArgs {
   float* dbias;    ///< [n] likewise
   std::int64_t n;
   DropoutRule dropout;
+  std::int64_t carrier = 0;  ///< as in forward, read without `rstd`
+  float eps = 0;             ///< likewise
 };
 
 GANTRY_ISA_DECLARE(template <class T, bool kCentred> void inplace_norm_forward(const InplaceNormForwardArgs<T>& args,
