@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Derives gantry/kernels/activation/activation_fit.h: f'(f^-1(y)) of GELU (erf and tanh) and SiLU, and the normal tail.
+"""Derives gantry/kernels/activation/activation_fit.h and activation_pieces.h: f'(f^-1(y)) of GELU (erf and tanh) and
+SiLU, the normal tail, the logarithm and the exponential.
 
 The derivative g of an activation f is wanted as a function of its output y and of the side of the minimum (x*, y*)
 that the input lay on. Two singularities forbid a plain polynomial in y:
@@ -13,22 +14,28 @@ Pieces (minimax in absolute error of g, by exchange on a dense grid; samples in 
   tail  y - 3 for GELU, 1 < y < 5; u - 2.75 for SiLU, 2 < y < 16; degree 10; beyond it g = 1
   left  h(w), weighted by |y|, w <= 4.85, degree 8
   fast  u on both sides at once, y <= 4 (SiLU 10), degree 10; beyond it g = 1
-The short tables, for values of sixteen bits, have degree 5, and the tail in two pieces that meet at y = 2.2 (SiLU 5).
+The CPU kernels cut both sides into pieces of one degree instead, so that each lane of a vector looks its coefficients
+up (activation_pieces.h). With S = c u right (c = 2 for GELU, 1 for SiLU) and S = w left, piece n = round(S / step) is a
+polynomial in S / step - n, |.| <= 1/2; right g itself, left h. On the right the last piece is the constant 1, from y = 5
+(SiLU 16) on. Degree 5; 3 for values of sixteen bits.
 QuickGELU needs no table: f(x) = silu(a x) / a with a = 1.702, so its g(y) is SiLU's at a y.
 
-The forward pass of erf GELU takes the upper normal tail Q(t) = exp(-t^2/2) R(v), v = (t - k) / (t + k), 0 <= t <= 15,
-R's error weighted by (exp(-t^2/2) + 1e-3) / R: relative where Q matters, a thousand times looser far out. The logarithm
-of w takes ln(1 + f) / f on [-1/4, 1/2], relative. Their short forms have degrees 6 (0.03 for 1e-3) and 3; that of e^r,
-|r| <= ln(2) / 2, has degree 4.
+The forward pass of erf GELU takes the upper normal tail Q(t) = exp(-t^2/2) R(t). In activation_fit.h R is a polynomial in
+v = (t - k) / (t + k), 0 <= t <= 15, degree 10, its error weighted by (exp(-t^2/2) + 1e-3) / R: relative where Q matters, a
+thousand times looser far out. In activation_pieces.h it is one in v = (t - t0) / (t + pole), 0 <= t <= 13.25, degree 8,
+with 3e-3 for 1e-3; t0 is where R = 1/4, so that the first term of t R is exact. The logarithm of w takes ln(1 + f) / f on
+[sqrt(1/2) - 1, sqrt(2) - 1], degree 5, relative; the exponential (e^r - 1 - r) / r^2, |r| <= ln(2) / 2, degree 4, relative to e^r. Short
+forms for sixteen bits: the logarithm's degree 3, and e^r itself with degree 4.
 
-Without an argument it prints every fit. With the header it evaluates the header's coefficients on the same samples and
-fails if one of them errs more than a quarter above the fresh minimax fit (rounding to fp32 and sparser grids cost some).
+Without an argument it prints every fit. With activation_fit.h it evaluates its coefficients, and those of the other
+header beside it, on the same samples and fails if one of them errs more than a quarter above the fresh minimax fit (rounding to fp32 and sparser grids cost some).
 
     tools/fit_activation.py [gantry/kernels/activation/activation_fit.h]
 
 Needs numpy and mpmath; about a minute.
 """
 import argparse
+import pathlib
 import re
 import sys
 
@@ -37,7 +44,8 @@ import numpy as np
 
 mp.mp.dps = 40
 POINTS = 1500
-TAIL_CENTRE = 1.5  # k above
+TAIL_CENTRE, TAIL_ROOT, TAIL_POLE = "1.5", "1.08764303", "2.8"  # k, t0 and pole above
+PIECES, PIECE_POINTS = 16, 160
 A = mp.mpf("0.044715")
 
 
@@ -58,12 +66,14 @@ def silu(x):
 
 
 class Settings:
-    def __init__(self, name, f, core_end, far_begin, tail_end, fast_end, tail_variable):
+    def __init__(self, name, f, core_end, tail_end, fast_end, root_scale, tail_variable):
         self.name, self.f, self.core_end, self.tail_end, self.fast_end = name, f, core_end, tail_end, fast_end
-        self.far_begin = far_begin
         self.tail_variable = tail_variable
         self.x_min = mp.findroot(lambda x: f(x)[1], (mp.mpf("-1.3"), mp.mpf("-0.7")), solver="anderson")
         self.y_min = f(self.x_min)[0]
+        self.root_scale = root_scale
+        # The constant piece, which is the seventh, begins at tail_end.
+        self.step = root_scale * self.root(tail_end, 1) / (PIECES // 2 - mp.mpf("1.5"))
 
     def root(self, y, side):
         return side * mp.sqrt(y - self.y_min)
@@ -82,9 +92,9 @@ class Settings:
 
 
 SETTINGS = [
-    Settings("erf", erf_gelu, 1, "2.2", 5, 4, lambda s, y: y - 3),
-    Settings("tanh", tanh_gelu, 1, "2.2", 5, 4, lambda s, y: y - 3),
-    Settings("silu", silu, 2, "5", 16, 10, lambda s, y: s.root(y, 1) - mp.mpf("2.75")),
+    Settings("erf", erf_gelu, 1, 5, 4, 2, lambda s, y: y - 3),
+    Settings("tanh", tanh_gelu, 1, 5, 4, 2, lambda s, y: y - 3),
+    Settings("silu", silu, 2, 16, 10, 1, lambda s, y: s.root(y, 1) - mp.mpf("2.75")),
 ]
 
 
@@ -145,62 +155,97 @@ def activation_problems(s):
     problems = {}
     y, g = right_samples(s, s.core_end)
     problems["core"] = (array(s.root(v, 1) for v in y), g, 8, None)
-    problems["short core"] = (*problems["core"][:2], 5, None)
-    for piece, begin, end, degree in (
-        ("tail", s.core_end, s.tail_end, 10),
-        ("short near", s.core_end, mp.mpf(s.far_begin), 5),
-        ("short far", mp.mpf(s.far_begin), s.tail_end, 5),
-    ):
-        y, g = right_samples(s, end, begin)
-        problems[piece] = (array(s.tail_variable(s, v) for v in y), g, degree, None)
+    y, g = right_samples(s, s.tail_end, s.core_end)
+    problems["tail"] = (array(s.tail_variable(s, v) for v in y), g, 10, None)
     w, left_y, left_g = left_samples(s, "4.85")
     h = left_g / array(left_y)
     h[0] = 0.0  # g is zero at the minimum itself
     problems["left"] = (array(w), h, 8, np.abs(array(left_y)))
-    problems["short left"] = (array(w), h, 5, np.abs(array(left_y)))
     y, g = right_samples(s, s.fast_end)
     u = np.concatenate([array(s.root(v, 1) for v in y), array(s.root(v, -1) for v in left_y)[1:]])
     problems["fast"] = (u, np.concatenate([g, left_g[1:]]), 10, None)
     return problems
 
 
+def piece_samples(s, right, n):
+    """Variable, g (left: h) and weights of piece n of one side."""
+    low, high = max(0, n - mp.mpf("0.5")) * s.step, (n + mp.mpf("0.5")) * s.step
+    inverse = (lambda v: s.right_x(s.y_min + (v / s.root_scale) ** 2)) if right else s.left_x
+    pairs = [s.f(x) for x in cosine_grid(inverse(low) if n > 0 else s.x_min, inverse(high), PIECE_POINTS)]
+    y, g = array(p[0] for p in pairs), array(p[1] for p in pairs)
+    if right:
+        return array(s.root_scale * s.root(p[0], 1) / s.step - n for p in pairs), g, None
+    w = (mp.sqrt(mp.log(s.y_min / p[0])) if p[0] > s.y_min else 0 for p in pairs)
+    g[np.abs(g) < 1e-25] = 0.0  # at the minimum itself
+    return array(v / s.step - n for v in w), g / y, np.abs(y)
+
+
+def piece_problems(s):
+    problems = {}
+    for right in (True, False):
+        for n in range(PIECES // 2 - right):
+            variable, values, weights = piece_samples(s, right, n)
+            for prefix, degree in (("", 5), ("short ", 3)):
+                problems[f"{prefix}piece {n if right else n + PIECES // 2}"] = (variable, values, degree, weights)
+    return problems
+
+
+def normal_tail_samples(root, pole, end):
+    """v, exp(-t^2/2) and R(t) of t = 0 to end, v = (t - root) / (t + pole)."""
+    root, pole, end = mp.mpf(root), mp.mpf(pole), mp.mpf(end)
+    v = cosine_grid(-root / pole, (end - root) / (end + pole))
+    t = [(root + pole * a) / (1 - a) for a in v]
+    return array(v), np.exp(-0.5 * array(t) ** 2), array(mp.erfc(x / mp.sqrt(2)) / 2 * mp.exp(x * x / 2) for x in t)
+
+
 def helper_problems():
-    k = mp.mpf(TAIL_CENTRE)
-    v = cosine_grid(mp.mpf(-1), (15 - k) / (15 + k))
-    t = [k * (1 + a) / (1 - a) for a in v]
-    r = array(mp.erfc(x / mp.sqrt(2)) / 2 * mp.exp(x * x / 2) for x in t)
-    density = np.exp(-0.5 * array(t) ** 2)
+    v, density, r = normal_tail_samples(TAIL_CENTRE, TAIL_CENTRE, 15)
+    quarter_v, quarter_density, quarter_r = normal_tail_samples(TAIL_ROOT, TAIL_POLE, "13.25")
     q = np.linspace(-0.5, 0.5, POINTS) * np.log(2)
-    f = np.linspace(-0.25, 0.5, POINTS)
+    f = np.linspace(np.sqrt(0.5) - 1, np.sqrt(2) - 1, POINTS)
     f = f[np.abs(f) > 1e-4]
     logarithm = np.log1p(f) / f
     return {
-        "normal_tail": (array(v), r, 10, (density + 1e-3) / r),
-        "short_normal_tail": (array(v), r, 6, (density + 0.03) / r),
-        "log1p": (f, logarithm, 7, 1 / logarithm),
+        "normal_tail": (v, r, 10, (density + 1e-3) / r),
+        "quarter_tail": (quarter_v, quarter_r, 8, (quarter_density + 3e-3) / quarter_r),
+        "log1p": (f, logarithm, 5, 1 / logarithm),
         "short_log1p": (f, logarithm, 3, 1 / logarithm),
+        "exp": (q, array((mp.expm1(x) - x) / x**2 if x else 0.5 for x in map(mp.mpf, q)), 4, q**2 * np.exp(-q)),
         "short_exp": (q, np.exp(q), 4, np.exp(-q)),
     }
 
 
 def header_tables(path):
-    text = re.sub(r"//[^\n]*", "", open(path).read())
+    """The coefficients of activation_fit.h and of activation_pieces.h beside it."""
+    path = pathlib.Path(path)
+    text = path.read_text() + path.with_name("activation_pieces.h").read_text()
+    text = re.sub(r"//[^\n]*", "", text)
     number = r"[-+]?[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?"
     numbers = lambda body: [float(n) for n in re.findall(number + r"(?=f)", body)]
+    constant = lambda name: numbers(re.search(rf"\bk{name}(?:\[\d+\])? = ([^;]*;)", text).group(1))
     tables = {}
     for name, body in re.findall(r" Table k(\w+) = \{(.*?)\}\};", text, re.S):
         for piece, part in zip(("core", "tail", "left", "fast"), re.findall(r"\{([^{}]*)", body)):
             tables[name.lower() + " " + piece] = numbers(part)
-    for name, body in re.findall(r" ShortTable kShort(\w+) = \{(.*?)\}\};", text, re.S):
-        for piece, part in zip(("core", "near", "far", "left"), re.findall(r"\{([^{}]*)", body)):
-            tables[name.lower() + " short " + piece] = numbers(part)
-    for prefix, name in (("", "k"), ("short_", "kShort")):
-        tables[prefix + "log1p"] = numbers(re.search(name + r"Log1p\[\d\] = \{(.*?)\}", text, re.S).group(1))
-        start = numbers(re.search(name + r"NormalTailStart = ([^;]*;)", text).group(1))
-        rest = numbers(re.search(name + r"NormalTail\[\d+\] = \{(.*?)\}", text, re.S).group(1))
-        tables[prefix + "normal_tail"] = start + rest
-    tables["short_exp"] = numbers(re.search(r"kShortExp\[5\] = \{(.*?)\}", text, re.S).group(1))
+    for prefix, name, body in re.findall(r"Pieces<\d> k(Short)?(\w+?)Pieces = \{(.*?)\};", text, re.S):
+        rows = [numbers(row) for row in re.findall(r"\{([^{}]*)\}", body)]
+        for lane in range(PIECES):
+            tables[f"{name.lower()} {prefix.lower()}{' ' if prefix else ''}piece {lane}"] = [row[lane] for row in rows]
+    for name in ("log1p", "short_log1p", "exp", "short_exp"):
+        tables[name] = constant(name.title().replace("_", "").replace("1P", "1p"))
+    tables["normal_tail"] = constant("NormalTailStart") + constant("NormalTail")
+    tables["quarter_tail"] = [0.25] + constant("QuarterTail")
     return tables
+
+
+def print_pieces(s, prefix, fits):
+    """One activation's pieces as the initializer in the header: a row a power, a column a piece."""
+    lanes = [fits.get(f"{s.name} {prefix}piece {lane}") for lane in range(PIECES)]
+    degree = len(lanes[0]) - 1
+    lanes = [[1.0] + degree * [0.0] if lane is None else lane for lane in lanes]
+    print(f"{s.name} {prefix}pieces, 1 / step = {mp.nstr(1 / s.step, 9)}:")
+    for power in range(degree + 1):
+        print("  {" + ", ".join(f"{np.float32(lane[power]):.9g}f" for lane in lanes) + "},")
 
 
 def main():
@@ -209,12 +254,15 @@ def main():
     header = parser.parse_args().header
     given = header_tables(header) if header else {}
     problems = helper_problems()
+    fits = {}
     for s in SETTINGS:
         print(f"{s.name}: x* = {mp.nstr(s.x_min, 18)}, y* = {mp.nstr(s.y_min, 18)}")
         problems.update({f"{s.name} {piece}": problem for piece, problem in activation_problems(s).items()})
+        problems.update({f"{s.name} {piece}": problem for piece, problem in piece_problems(s).items()})
     bad = 0
     for name, (variable, values, degree, weights) in problems.items():
         coefficients, error = minimax(variable, values, degree, weights)
+        fits[name] = coefficients
         line = f"{name}: minimax error {error:.2e}"
         if header:
             off = np.polynomial.polynomial.polyval(variable, given[name]) - values
@@ -223,7 +271,11 @@ def main():
             bad += worse
             print(f"{line}, header {actual:.2e}{'  WORSE' if worse else ''}")
         else:
-            print(line + "\n  " + " ".join(f"{c:.9g}" for c in coefficients))
+            print(line + ("" if "piece" in name else "\n  " + " ".join(f"{c:.9g}" for c in coefficients)))
+    if not header:
+        for s in SETTINGS:
+            print_pieces(s, "", fits)
+            print_pieces(s, "short ", fits)
     return 1 if bad else 0
 
 

@@ -43,15 +43,16 @@ GANTRY_VECTOR void write_marked(Fp16* to, Rounded y, Vi right) {
   write_bits(to, __builtin_convertvector(y.value <= 0.0f ? marked : nearest, Vh));
 }
 
-GANTRY_VECTOR Vi marks(const float* y) {
+/// Negative without the flag: left.
+GANTRY_VECTOR Mask unmarked(const float* y) {
   const Vi bits = bits_of(read(y));
-  return ((bits & 1) != 0) | (bits >= 0);
+  return mask_of_signs(bits & ~(bits << 31));
 }
 
 template <class Half>
-GANTRY_VECTOR Vi marks(const Half* y) {
+GANTRY_VECTOR Mask unmarked(const Half* y) {
   const Vi bits = __builtin_convertvector(read_bits(y), Vi);
-  return ((bits & 1) != 0) | ((bits & 0x8000) == 0);
+  return mask_of_signs((bits << 16) & ~(bits << 31));
 }
 
 // ---- blocks of four vectors: reads, then arithmetic, then writes, so that the four can overlap
@@ -63,37 +64,55 @@ GANTRY_VECTOR void for_each_vector(Body body) {
   for_each_constant<kVectors>(body);
 }
 
+/// What a later block reads or writes. The arithmetic of a block fills the processor's queues, so that without it no
+/// block's memory would be asked for before the last one is done.
+template <class T>
+GANTRY_VECTOR void prefetch_reads(const T* block) {
+  for (int i = 0; i < kBlock * static_cast<int>(sizeof(T)); i += 64) {
+    __builtin_prefetch(reinterpret_cast<const char*>(block) + 4096 + i);
+  }
+}
+template <class T>
+GANTRY_VECTOR void prefetch_writes(const T* block) {
+  for (int i = 0; i < kBlock * static_cast<int>(sizeof(T)); i += 64) {
+    __builtin_prefetch(reinterpret_cast<const char*>(block) + 2048 + i, 1);
+  }
+}
+
 template <Activation kKind, SideFlag kSide, class T>
 GANTRY_VECTOR void forward_block(const T* x, T* y, std::uint8_t* flags) {
   constexpr float kLimit = kFit<kKind>.x_min / kInputScale<kKind>;
   Vf input[kVectors];
   Rounded output[kVectors];
+  prefetch_reads(x);
+  prefetch_writes(y);
   for_each_vector([&](auto i) GANTRY_LAMBDA { input[i] = read(x + i * kWidth); });
   for_each_vector([&](auto i) GANTRY_LAMBDA { output[i] = activate<kKind, std::is_same_v<T, float>>(input[i]); });
   std::uint64_t bits = 0;
   for_each_vector([&](auto i) GANTRY_LAMBDA {
-    const Vi right = input[i] >= kLimit;
+    const Mask right = at_least(input[i], kLimit);
     if constexpr (kSide == SideFlag::kLowBit) {
-      write_marked(y + i * kWidth, output[i], right);
+      write_marked(y + i * kWidth, output[i], lanes_of(right));
     } else {
       write(y + i * kWidth, output[i].value);
     }
     if constexpr (kSide == SideFlag::kBit) bits |= std::uint64_t{pack_mask(right)} << (i * kWidth);
     if constexpr (kSide == SideFlag::kByte) {
-      const Vb bytes = __builtin_convertvector(right & 1, Vb);
+      const Vb bytes = __builtin_convertvector(lanes_of(right) & 1, Vb);
       std::memcpy(flags + i * kWidth, &bytes, sizeof(bytes));
     }
   });
   if constexpr (kSide == SideFlag::kBit) std::memcpy(flags, &bits, kBlock / 8);
 }
 
+/// The last bits of `bits` are the vector's flags, negated.
 template <SideFlag kSide, class T>
-GANTRY_VECTOR Vi right_side(const T* y, const std::uint8_t* flags, std::uint64_t bits, int offset) {
-  if constexpr (kSide == SideFlag::kLowBit) return marks(y + offset);
-  if constexpr (kSide == SideFlag::kBit) return unpack_mask(static_cast<unsigned>(bits >> offset));
+GANTRY_VECTOR Mask left_side(const T* y, const std::uint8_t* flags, std::uint64_t bits, int offset) {
+  if constexpr (kSide == SideFlag::kLowBit) return unmarked(y + offset);
+  if constexpr (kSide == SideFlag::kBit) return unpack_mask(static_cast<unsigned>(bits));
   Vi right;
   for (int i = 0; i < kWidth; ++i) right[i] = flags[offset + i];
-  return right != 0;
+  return mask_of_signs(right == 0);
 }
 
 template <Activation kKind, FitQuality kQuality, SideFlag kSide, class T>
@@ -101,13 +120,16 @@ GANTRY_VECTOR void backward_block(const T* y, const T* dy, T* dx, const std::uin
   std::uint64_t bits = 0;
   if constexpr (kSide == SideFlag::kBit) std::memcpy(&bits, flags, kBlock / 8);
   Vf value[kVectors], gradient[kVectors], slope[kVectors];
-  Vi right[kVectors];
+  Mask left[kVectors];
+  prefetch_reads(y);
+  prefetch_reads(dy);
+  prefetch_writes(dx);
   for_each_vector([&](auto i) GANTRY_LAMBDA {
     value[i] = read(y + i * kWidth);
     gradient[i] = read(dy + i * kWidth);
-    right[i] = right_side<kSide>(y, flags, bits, i * kWidth);
+    left[i] = left_side<kSide>(y, flags, ~bits >> (i * kWidth), i * kWidth);
   });
-  slopes_from_outputs<kKind, kQuality, !std::is_same_v<T, float>>(value, right, slope);
+  slopes_from_outputs<kKind, kQuality, !std::is_same_v<T, float>>(value, left, slope);
   for_each_vector([&](auto i) GANTRY_LAMBDA { write(dx + i * kWidth, gradient[i] * slope[i]); });
 }
 
@@ -115,6 +137,9 @@ template <Activation kKind, class T>
 GANTRY_VECTOR void exact_block(const T* x, const T* dy, T* dx, T* y) {
   Vf input[kVectors], gradient[kVectors];
   ValueAndSlope both[kVectors];
+  prefetch_reads(x);
+  prefetch_reads(dy);
+  prefetch_writes(dx);
   for_each_vector([&](auto i) GANTRY_LAMBDA {
     input[i] = read(x + i * kWidth);
     gradient[i] = read(dy + i * kWidth);

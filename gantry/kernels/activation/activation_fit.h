@@ -6,7 +6,8 @@
 //   accurate  right: core(u) up to core_end; tail(tail_y y + tail_u u - tail_centre) up to tail_end; 1 beyond
 //             left:  y left(w), |y| clamped from below at kLeftClamp
 //   fast      fast(u) up to fast_end; 1 beyond
-// Coefficients ascend. The header is shared by the CPU and the CUDA kernels and includes nothing.
+// Coefficients ascend. The header is shared by the CPU and the CUDA kernels and includes nothing; for the accurate fit
+// the CPU kernels have tables of their own, of many short pieces: activation_pieces.h.
 
 namespace gantry::kernels::fit {
 
@@ -19,33 +20,13 @@ struct Table {
   float core[9], tail[11], left[9], fast[11];
 };
 
-/// The accurate fit for values stored in sixteen bits, whose rounding is ten times and more its error of 2e-4: degree
-/// 5, the tail in two pieces that meet at far_begin, the rest as in Table. Minimax fits like the others, measured by
-/// tests/kernels/activation_raw_test.cpp alone.
-struct ShortTable {
-  float far_begin;
-  float core[6], near[6], far[6], left[6];
-};
-
 inline constexpr float kLeftClamp = 1e-12f;
-
-/// ln(1 + f) / f for f in [-1/4, 1/2], relative error 1.8e-7.
-inline constexpr float kLog1p[8] = {1.00000015f,  -0.500002153f, 0.333297646f, -0.249767909f,
-                                    0.201080332f, -0.173722221f, 0.141318681f, -0.066460633f};
 
 /// Upper normal tail Q(t) = exp(-t^2/2) (kNormalTailStart + v kNormalTail(v)), v = (t - k) / (t + k), for 0 <= t <= 15.
 inline constexpr float kTailCentre = 1.5f, kNormalTailStart = 0.205780666f;
 inline constexpr float kNormalTail[10] = {-0.270813819f,   0.0458682088f,   0.0251306822f,    -9.11909095e-05f,
                                           -0.00455920399f, -0.00210731379f, -2.68041717e-05f, 0.000506743734f,
                                           0.000282052822f, 5.579257e-05f};
-
-/// For results of sixteen bits: ln(1 + f) / f, relative error 3.6e-4; Q(t) as above, relative error 2e-6 near zero and
-/// 6e-5 far out; e^r for |r| <= ln(2) / 2, relative error 2.7e-6.
-inline constexpr float kShortLog1p[4] = {.999886528f, -.503800631f, .344658862f, -.188085718f};
-inline constexpr float kShortNormalTailStart = .2057808f;
-inline constexpr float kShortNormalTail[6] = {-.270802063f,   .0458927236f, .0249988339f,
-                                              -3.6365478e-4f, -.004281761f, -.00139465514f};
-inline constexpr float kShortExp[5] = {.999999261f, .999963386f, .500043613f, .167909401f, .0414585299f};
 
 inline constexpr float kQuickScale = 1.702f;
 /// GELU's tanh form is x / (1 + exp(-x (kTanhLinear + kTanhCubic x^2))): 2 sqrt(2 / pi) in two parts, and times
@@ -108,26 +89,5 @@ inline constexpr Table kSilu = {-1.27846454f,
                                  -.0974170522f, .0203281017f, -.00176100477f},
                                 {3.35695437e-4f, .659639177f, .886650077f, -.661973245f, .023681859f, -.0262514415f,
                                  .0365053634f, .0251262946f, -.0248911523f, .00656363661f, -5.76959134e-4f}};
-
-inline constexpr ShortTable kShortErf = {
-    2.2f,
-    {-9.27102483e-5f, .935422832f, 1.12629439f, -1.16982525f, .161378214f, .0276584497f},
-    {1.01276948f, -.0330941536f, .0100945648f, -.0547341334f, -.0320949321f, -.00210261748f},
-    {1.01193988f, -.031101917f, .030474152f, -.0109291136f, -5.32054514e-4f, 7.65740431e-4f},
-    {1.94867669e-4f, 2.24290408f, -1.11025401f, .786785656f, -.300811543f, .0472390324f}};
-
-inline constexpr ShortTable kShortTanh = {
-    2.2f,
-    {-8.91594607e-5f, .933988786f, 1.13001583f, -1.16979476f, .153931041f, .0324463255f},
-    {1.01396853f, -.0257906264f, .0283536581f, -.0379480874f, -.02572148f, -.00124107411f},
-    {1.01161278f, -.0318611298f, .0317473289f, -.0108956225f, -.00109241571f, 9.36453755e-4f},
-    {2.14939738e-4f, 2.23857735f, -1.10284995f, .76751946f, -.26787663f, .0415758738f}};
-
-inline constexpr ShortTable kShortSilu = {
-    5.0f,
-    {9.12328369e-5f, .656194726f, .923334619f, -.734969206f, .0357050596f, .0441885982f},
-    {.981515039f, -.191667247f, -.467931904f, -.767477243f, -.452174194f, -.0696691069f},
-    {1.00430083f, -.0200216351f, .0395081924f, -.0393248246f, .0189530777f, -.00342716116f},
-    {1.27294145e-4f, 1.24372528f, -.835004283f, .37516704f, -.116666559f, .0180975244f}};
 
 }  // namespace gantry::kernels::fit

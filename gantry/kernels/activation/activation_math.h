@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "gantry/kernels/activation/activation_fit.h"
+#include "gantry/kernels/activation/activation_pieces.h"
 #include "gantry/kernels/activation/activation_raw.h"
 #include "gantry/kernels/activation/vector.h"
 
@@ -12,30 +13,28 @@ namespace gantry::kernels::GANTRY_ISA_NAMESPACE {
 
 // ---- functions
 
-/// e^(x + low) = scale (1 + p) for x in [-87, 88] (scale and p of the nearest point of it elsewhere).
+/// x + low = ln(scale) + r, scale a power of two and |r| <= ln(2) / 2, for x in [-88, 88]; from -87.7 down scale is 0.
+struct Reduced {
+  Vf r, scale;
+};
+GANTRY_VECTOR Reduced reduce_exponent(Vf x, Vf low) {
+  // The sum's last bits are n plus the bias of an exponent.
+  const Vf shifted = x * 1.44269504088896341f + (12582912.0f + 127.0f);
+  const Vf n = shifted - (12582912.0f + 127.0f);
+#if defined(__AVX2__)
+  const Vf r = (x - n * 0.693147181f) + low;
+#else
+  const Vf r = (x - n * 0.693359375f) - (n * -2.12194440e-4f - low);
+#endif
+  return {r, reinterpret_cast<Vf>(bits_of(shifted) << 23)};
+}
+/// e^(x + low) = scale (1 + p).
 struct ExpParts {
   Vf p, scale;
 };
-struct Reduced {
-  Vf r, scale;  ///< x + low = ln(scale) + r, scale a power of two
-};
-GANTRY_VECTOR Reduced reduce_exponent(Vf x, Vf low) {
-  const Vf clamped = min(max(x, all(-87.0f)), all(88.0f));
-  // The sum's last bits are n plus the bias of an exponent.
-  const Vf shifted = clamped * 1.44269504088896341f + (12582912.0f + 127.0f);
-  const Vf n = shifted - (12582912.0f + 127.0f);
-  const Vf r = (clamped - n * 0.693359375f) - (n * -2.12194440e-4f - low);
-  return {r, reinterpret_cast<Vf>(bits_of(shifted) << 23)};
-}
 GANTRY_VECTOR ExpParts exp_parts(Vf x, Vf low) {
   const auto [r, scale] = reduce_exponent(x, low);
-  Vf p = all(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  return {p * (r * r) + r, scale};
+  return {polynomial(fit::kExp, r) * (r * r) + r, scale};
 }
 GANTRY_VECTOR Vf short_exp(Vf x) {
   const auto [r, scale] = reduce_exponent(x, Vf{});
@@ -50,17 +49,10 @@ struct Rounded {
 struct Logistic {
   Vf value, rest, sigmoid, complement;  ///< complement = 1 - sigmoid, without cancellation
 };
-/// x / (1 + e^(a + a_low)) and the sigmoid. The division and the sum are refined: at the minimum the rounding of y is
+/// x / (1 + e^a) and the sigmoid, from e^a. The division and the sum are refined: at the minimum the rounding of y is
 /// all that limits the derivative's error.
 template <bool kRefine>
-GANTRY_VECTOR Logistic logistic_product(Vf x, Vf a, Vf a_low) {
-  Vf e;
-  if constexpr (kRefine) {
-    const ExpParts parts = exp_parts(a, a_low);
-    e = parts.scale * parts.p + parts.scale;
-  } else {
-    e = short_exp(a);
-  }
+GANTRY_VECTOR Logistic logistic_product(Vf x, Vf a, Vf e) {
   e = a > 88.0f ? all(__builtin_inff()) : e;
   const Vf s = e + 1.0f, inverse = 1.0f / s;
   const Vf y = x * inverse;
@@ -87,29 +79,25 @@ GANTRY_VECTOR TanhArgument tanh_argument(Vf x) {
   return {value, abs(value) < 100.0f ? low : Vf{}};
 }
 
-/// |t| Q(|t|) for the clamped |t|, with the rest of its rounding, Q and e^(-t^2/2).
+/// t Q(t) for t = |x|, clamped from above right, with the rest of its rounding; e^(-t^2/2) and Q(t). t and what is made
+/// of it are NaN for a NaN, all but t for -infinity.
 struct NormalTail {
   Vf t, product, rest, gauss, tail;
 };
 template <bool kRefine>
 GANTRY_VECTOR NormalTail normal_tail(Vf x) {
-  const Vf t = min(abs(x), all(15.0f));
-  const Vf v = (t - fit::kTailCentre) / (t + fit::kTailCentre);
-  const Vf exponent = t * t * -0.5f;
+  const Vf t = abs(min(all(fit::kTailClamp), x));
+  const Vf v = (t - fit::kTailRoot) / (t + fit::kTailPole);
+  const Vf exponent = max(all(-88.0f), t * -0.5f * t), above = polynomial(fit::kQuarterTail, v);
   if constexpr (!kRefine) {
-    const Vf r = v * polynomial(fit::kShortNormalTail, v) + fit::kShortNormalTailStart;
-    const Vf gauss = exponent > -87.0f ? short_exp(exponent) : Vf{}, tail = r * gauss;
+    const Vf gauss = short_exp(exponent), tail = (v * above + 0.25f) * gauss;
     return {t, t * tail, Vf{}, gauss, tail};
   }
-  // The last step of the polynomial in two parts.
-  const Vf above = polynomial(fit::kNormalTail, v), first = all(fit::kNormalTailStart);
-  const Vf r = multiply_add(v, above, first), r_low = multiply_add(v, above, first - r);
-  const ExpParts parts = exp_parts(exponent, Vf{});
-  const Vf scale = exponent > -87.0f ? parts.scale : Vf{};
-  const Vf a = t * r, a_low = fma(t, r, -a) + t * r_low;
-  const Vf correction = a * parts.p + a_low;
-  const Vf sum = a + correction;
-  return {t, scale * sum, scale * (correction - (sum - a)), scale * parts.p + scale, r * (scale * parts.p + scale)};
+  // t R(t) = quarter + other; quarter is exact, other the smaller part where it matters.
+  const Vf quarter = t * 0.25f, other = t * v * above;
+  const auto [p, scale] = exp_parts(exponent, Vf{});
+  const Vf correction = other * p + (quarter * p + other), sum = quarter + correction, gauss = scale * p + scale;
+  return {t, scale * sum, scale * (correction - (sum - quarter)), gauss, (v * above + 0.25f) * gauss};
 }
 
 template <Activation kKind>
@@ -118,21 +106,21 @@ inline constexpr const fit::Table& kFit = kKind == Activation::kGeluErf    ? fit
                                                                            : fit::kSilu;
 
 template <Activation kKind>
-inline constexpr const fit::ShortTable& kShortFit = kKind == Activation::kGeluErf    ? fit::kShortErf
-                                                    : kKind == Activation::kGeluTanh ? fit::kShortTanh
-                                                                                     : fit::kShortSilu;
-
-template <Activation kKind>
 inline constexpr float kInputScale = kKind == Activation::kQuickGelu ? fit::kQuickScale : 1.0f;
 
 template <Activation kKind, bool kRefine>
 GANTRY_VECTOR Logistic activate_logistic(Vf x) {
+  Vf a, low = {};
   if constexpr (kKind == Activation::kGeluTanh) {
     const TanhArgument argument = tanh_argument(x);
-    return logistic_product<kRefine>(x, argument.value, kRefine ? argument.low : Vf{});
+    a = argument.value, low = argument.low;
   } else {
-    return logistic_product<kRefine>(x, x * -kInputScale<kKind>, Vf{});
+    a = x * -kInputScale<kKind>;
   }
+  const Vf clamped = min(all(88.0f), max(all(-88.0f), a));  // NaN stays one
+  if constexpr (!kRefine) return logistic_product<false>(x, a, short_exp(clamped));
+  const auto [p, scale] = exp_parts(clamped, low);
+  return logistic_product<true>(x, a, scale * p + scale);
 }
 
 /// kRefine: for results that stay fp32; sixteen bits do not see it, and get no rest.
@@ -140,9 +128,7 @@ template <Activation kKind, bool kRefine>
 GANTRY_VECTOR Rounded activate(Vf x) {
   if constexpr (kKind == Activation::kGeluErf) {
     const NormalTail tail = normal_tail<kRefine>(x);
-    const Vi right = x >= 0.0f;
-    const Vf y = right ? x - tail.product : -tail.product;
-    return {x > -__builtin_inff() ? y : x - x, right ? Vf{} : -tail.rest};
+    return {max(Vf{}, x) - tail.product, -tail.rest};
   } else {
     const Logistic logistic = activate_logistic<kKind, kRefine>(x);
     return {logistic.value, logistic.rest};
@@ -167,29 +153,26 @@ struct ValueAndSlope {
 template <Activation kKind, bool kRefine>
 GANTRY_VECTOR ValueAndSlope activate_with_slope(Vf x) {
   constexpr float kInverseRoot2Pi = 0.398942280f;
-  Vf value, slope;
   if constexpr (kKind == Activation::kGeluErf) {
     const NormalTail tail = normal_tail<kRefine>(x);
-    const Vi right = x >= 0.0f;
-    const Vf bump = tail.t * tail.gauss * kInverseRoot2Pi;
-    value = right ? x - tail.product : -tail.product;
-    slope = right ? 1.0f - tail.tail + bump : tail.tail - bump;
+    const Vf left = tail.tail - tail.t * tail.gauss * kInverseRoot2Pi;
+    return {max(Vf{}, x) - tail.product, x >= 0.0f ? 1.0f - left : left};
   } else {
     // Beyond the clamp the sigmoid is 0 or 1 and the second term vanishes.
     const Logistic logistic = activate_logistic<kKind, kRefine>(x);
     const Vf s = logistic.sigmoid, z = min(max(x, all(-100.0f)), all(100.0f));
     const Vf inner =
         kKind == Activation::kGeluTanh ? z * z * (3.0f * fit::kTanhCubic) + fit::kTanhLinear : all(kInputScale<kKind>);
-    value = logistic.value;
-    slope = s + z * s * logistic.complement * inner;
+    const Vf slope = s + z * s * logistic.complement * inner;
+    const Vi finite = x > -__builtin_inff();
+    return {finite ? logistic.value : x - x, finite ? slope : x - x};
   }
-  const Vi finite = x > -__builtin_inff();
-  return {finite ? value : x - x, finite ? slope : x - x};
 }
 
 // ---- the derivative from the output
 
-// Several vectors at a time, step by step: one vector's chain of dependent operations would leave the processor idle.
+// Most functions take several vectors at a time, step by step: one vector's chain of dependent operations would leave
+// the processor idle.
 
 /// Calls body(i) for i = 0 to kCount - 1 as constants.
 template <int kCount, class Body>
@@ -214,10 +197,11 @@ template <bool kShort, int kCount>
 GANTRY_VECTOR void logs_near_one(const Vf (&v)[kCount], const Vf (&below)[kCount], Vf (&log)[kCount]) {
   Vf f[kCount], rest[kCount];
   for_each_constant<kCount>([&](auto i) GANTRY_LAMBDA {
-    const Vi exponent = (bits_of(v[i]) - 0x3f400000) >> 23;  // mantissa in [3/4, 3/2)
-    const Vf mantissa = reinterpret_cast<Vf>(bits_of(v[i]) - (exponent << 23));
-    f[i] = exponent == 0 ? -below[i] : mantissa - 1.0f;
-    rest[i] = __builtin_convertvector(exponent, Vf) * -0.693147181f;
+    // v = sqrt(2) 2^exponent (1 + f), f from sqrt(1/2) - 1 to sqrt(2) - 1, but near 1, where v = 1 + f.
+    const auto [exponent, mantissa] = binary_parts(v[i]);
+    const Vi far = v[i] < 0.75f;
+    f[i] = far ? mantissa * 0.707106781f - 1.0f : -below[i];
+    rest[i] = far ? exponent * -0.693147181f - 0.346573590f : Vf{};
   });
   if constexpr (kShort) {
     polynomials(fit::kShortLog1p, f, log);
@@ -227,84 +211,63 @@ GANTRY_VECTOR void logs_near_one(const Vf (&v)[kCount], const Vf (&below)[kCount
   for_each_constant<kCount>([&](auto i) GANTRY_LAMBDA { log[i] = rest[i] - f[i] * log[i]; });
 }
 
-/// The accurate fit's polynomials side by side, a lane each.
-inline constexpr std::int32_t kCore = 0, kTail = 1, kLeft = 2, kFar = 3;
-template <int kTerms>
-struct Pieces {
-  alignas(64) float terms[kTerms][kWidth] = {};
-
-  template <int kCount>
-  constexpr void put(std::int32_t lane, const float (&coefficients)[kCount]) {
-    for (int i = 0; i < kCount; ++i) terms[i][lane] = coefficients[i];
-  }
-};
-constexpr Pieces<11> pieces_of(const fit::Table& table) {
-  Pieces<11> pieces;
-  pieces.put(kCore, table.core);
-  pieces.put(kTail, table.tail);
-  pieces.put(kLeft, table.left);
-  return pieces;
-}
-constexpr Pieces<6> pieces_of(const fit::ShortTable& table) {
-  Pieces<6> pieces;
-  pieces.put(kCore, table.core);
-  pieces.put(kTail, table.near);
-  pieces.put(kLeft, table.left);
-  pieces.put(kFar, table.far);
-  return pieces;
-}
 template <Activation kKind, bool kShort>
-inline constexpr auto kPieces = pieces_of(kFit<kKind>);
+inline constexpr const auto& kPiecesOf = fit::kSiluPieces;
 template <Activation kKind>
-inline constexpr auto kPieces<kKind, true> = pieces_of(kShortFit<kKind>);
+inline constexpr const auto& kPiecesOf<kKind, true> = fit::kShortSiluPieces;
+template <>
+inline constexpr const auto& kPiecesOf<Activation::kGeluErf, false> = fit::kErfPieces;
+template <>
+inline constexpr const auto& kPiecesOf<Activation::kGeluErf, true> = fit::kShortErfPieces;
+template <>
+inline constexpr const auto& kPiecesOf<Activation::kGeluTanh, false> = fit::kTanhPieces;
+template <>
+inline constexpr const auto& kPiecesOf<Activation::kGeluTanh, true> = fit::kShortTanhPieces;
 
-// One root and one polynomial, whose coefficients each lane looks up. Operands stand so that max() keeps a NaN.
+// One root and one polynomial, whose coefficients each lane looks up. Operands stand so that max() and min() keep a
+// NaN.
 template <Activation kKind, bool kShort, int kCount>
-GANTRY_VECTOR void accurate_slopes(const Vf (&y)[kCount], const Vf (&d)[kCount], const Vi (&right)[kCount],
-                                   Vf (&g)[kCount]) {
+GANTRY_VECTOR void accurate_slopes(const Vf (&y)[kCount], const Mask (&left)[kCount], Vf (&g)[kCount]) {
   constexpr const fit::Table& table = kFit<kKind>;
-  constexpr const auto& pieces = kPieces<kKind, kShort>;
+  constexpr const auto& pieces = kPiecesOf<kKind, kShort>;
   constexpr int kLast = static_cast<int>(std::size(pieces.terms)) - 1;
-  Vf v[kCount], below[kCount], log[kCount], variable[kCount];
+  constexpr float kSquare = pieces.root_scale * pieces.root_scale;  // a power of four
+  constexpr float kMostSteps = static_cast<float>(fit::kPieces) - 0.51f;
+  constexpr float kLargest = kMostSteps * kMostSteps / (pieces.inverse_step * pieces.inverse_step);
+  Vf v[kCount], d[kCount], below[kCount], log[kCount], t[kCount];
   Vi index[kCount];
   for_each_constant<kCount>([&](auto i) GANTRY_LAMBDA {
     v[i] = max(all(fit::kLeftClamp * table.minus_inverse_y_min), y[i] * -table.minus_inverse_y_min);
-    below[i] = d[i] * table.minus_inverse_y_min;
+    d[i] = max(all(1e-30f), (y[i] * kSquare - kSquare * table.y_min) - kSquare * table.y_min_low);
+    below[i] = d[i] * (table.minus_inverse_y_min / kSquare);
   });
   logs_near_one<kShort>(v, below, log);
   for_each_constant<kCount>([&](auto i) GANTRY_LAMBDA {
-    const Vi upper = y[i] > table.core_end;
-    const Vf root = sqrt(right[i] ? d[i] : log[i]);
-    const Vf along = (table.tail_y != 0 ? y[i] : root) - table.tail_centre;
-    variable[i] = upper ? along : root;
-    Vi tail = upper & kTail;
-    if constexpr (kShort) tail = y[i] > kShortFit<kKind>.far_begin ? Vi{} + kFar : tail;
-    index[i] = right[i] ? tail : Vi{} + kLeft;
-    g[i] = lookup(read(pieces.terms[kLast]), index[i]);
+    constexpr float kRound = 12582912.0f;
+    const Vf square = min(all(kLargest), select(left[i], log[i], d[i]));
+    const Vf steps = quick_sqrt<kShort>(square) * pieces.inverse_step;
+    const Vf shifted = steps + kRound;  // its last bits are the integer next to it
+    t[i] = steps - (shifted - kRound);
+    index[i] = table_index(bits_of(shifted), left[i]);
+    g[i] = lookup(pieces.terms[kLast], index[i]);
   });
   for_each_constant<kLast>([&](auto k) GANTRY_LAMBDA {
-    const Vf terms = read(pieces.terms[kLast - 1 - k]);
-    for_each_constant<kCount>([&](auto i) GANTRY_LAMBDA { g[i] = g[i] * variable[i] + lookup(terms, index[i]); });
+    for_each_constant<kCount>(
+        [&](auto i) GANTRY_LAMBDA { g[i] = g[i] * t[i] + lookup(pieces.terms[kLast - 1 - k], index[i]); });
   });
-  for_each_constant<kCount>([&](auto i) GANTRY_LAMBDA {
-    g[i] = right[i] ? g[i] : y[i] * g[i];
-    g[i] = y[i] >= table.tail_end ? all(1.0f) : g[i];
-  });
+  for_each_constant<kCount>([&](auto i) GANTRY_LAMBDA { g[i] = select(left[i], y[i] * g[i], g[i]); });
 }
 
 /// kShort: for outputs that were stored in sixteen bits.
 template <Activation kKind, FitQuality kQuality, bool kShort, int kCount>
-GANTRY_VECTOR void slopes_from_outputs(const Vf (&output)[kCount], const Vi (&right)[kCount], Vf (&g)[kCount]) {
+GANTRY_VECTOR void slopes_from_outputs(const Vf (&output)[kCount], const Mask (&left)[kCount], Vf (&g)[kCount]) {
   constexpr const fit::Table& table = kFit<kKind>;
-  Vf y[kCount], d[kCount], u[kCount];
+  Vf y[kCount], u[kCount];
+  for_each_constant<kCount>([&](auto i) GANTRY_LAMBDA { y[i] = output[i] * kInputScale<kKind>; });
+  if constexpr (kQuality == FitQuality::kAccurate) return accurate_slopes<kKind, kShort>(y, left, g);
   for_each_constant<kCount>([&](auto i) GANTRY_LAMBDA {
-    y[i] = output[i] * kInputScale<kKind>;
-    d[i] = max(Vf{}, (y[i] - table.y_min) - table.y_min_low);
-  });
-  if constexpr (kQuality == FitQuality::kAccurate) return accurate_slopes<kKind, kShort>(y, d, right, g);
-  for_each_constant<kCount>([&](auto i) GANTRY_LAMBDA {
-    const Vf root = sqrt(d[i]);
-    u[i] = right[i] ? root : -root;
+    const Vf root = sqrt(max(Vf{}, (y[i] - table.y_min) - table.y_min_low));
+    u[i] = select(left[i], -root, root);
   });
   polynomials(table.fast, u, g);
   for_each_constant<kCount>([&](auto i) GANTRY_LAMBDA { g[i] = y[i] > table.fast_end ? all(1.0f) : g[i]; });
