@@ -107,6 +107,7 @@ MicroBatchPlan MemoryChoice::choose_micro_batch() {
   const MicroBatchTrial& best = plan.best();
   model_.set_memory(best.memory.layers);
   runner_.set_several(best.accumulation > 1);
+  base::release_freed_memory();  // of the other sizes
   base::log_info("memory budget {}: micro-batch {} of {} sequences a step\n{}", options_.memory_budget,
                  best.micro_batch, sequences, describe(plan));
   return plan;
