@@ -220,6 +220,11 @@ GANTRY_INLINE void row_gradients(const InplaceNormBackwardArgs<T>& args, std::in
       if (dresidual != nullptr) set(dresidual + r * n + i, result, count);
       if (drops) result *= kept[r].factors(i);
       set(dx + r * n + i, result, count);
+      // The next block: this pass over rows that lie in the cache would leave the memory idle.
+      const std::int64_t next = (kRows + r) * n + i;
+      __builtin_prefetch(dy + next);
+      __builtin_prefetch(reader.from + next);
+      __builtin_prefetch(dx + next, 1);
     }
   });
   for (int r = 0; r < kRows; ++r) side_gradient(args, row + r, means[r], kept[r]);
@@ -260,8 +265,11 @@ void inplace_norm_forward(const InplaceNormForwardArgs<T>& args, std::int64_t be
     });
     const float rstd = rstd_of(squares / static_cast<float>(n), args.eps);
     T* y = args.y + row * n;
+    const T* next_x = args.x + (row + 1) * n;  // as for the backward pass
     const float *weight = args.weight, *bias = args.bias;
     for_vectors(n, [&](std::int64_t i, std::int64_t count) {
+      __builtin_prefetch(next_x + i);
+      __builtin_prefetch(y + n + i, 1);
       const F32x16 normal = (get(v + i, count) - mean) * rstd;
       set(y + i, normal * get(weight + i, count) + get(bias + i, count), count);
     });
