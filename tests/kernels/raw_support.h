@@ -112,6 +112,7 @@ Doubles rounded(const Doubles& values) {
 template <class T>
 double tolerance(double expected, double scale = 1.0) {
   const double single = 1e-5 * (std::abs(expected) + scale);
+  if (std::is_same_v<T, Fp16>) return single + std::abs(expected) * 0x1p-11;
   return std::is_same_v<T, Bf16> ? single + std::abs(expected) * 0x1p-8 : single;
 }
 

@@ -1,20 +1,20 @@
 #pragma once
-// Raw CUDA kernels of the activations, on pointers of one device and a stream. Torch-free.
-#include <cuda_runtime.h>
+// CUDA versions of activation_raw.h. Torch-free: pointers are device memory.
+#include <cuda_runtime_api.h>
 
 #include <cstdint>
 
 #include "gantry/kernels/activation/activation_raw.h"
 
-namespace gantry::kernels {
+namespace gantry::kernels::cuda {
 
-/// As the CPU kernels of activation_raw.h, for n elements; T is float, Bf16 or Fp16. The launch's error comes back. The
-/// caller has set the device.
+/// Elements [0, n); T is float, Bf16 or Fp16. They run on the caller's device and stream and wait for nothing; the
+/// launch's error comes back.
 template <class T>
-cudaError_t activation_forward_cuda(const ActivationForwardArgs<T>& args, std::int64_t n, cudaStream_t stream);
+cudaError_t activation_forward(const ActivationForwardArgs<T>& args, std::int64_t n, cudaStream_t stream);
 template <class T>
-cudaError_t activation_backward_cuda(const ActivationBackwardArgs<T>& args, std::int64_t n, cudaStream_t stream);
+cudaError_t activation_backward(const ActivationBackwardArgs<T>& args, std::int64_t n, cudaStream_t stream);
 template <class T>
-cudaError_t activation_exact_backward_cuda(const ActivationExactArgs<T>& args, std::int64_t n, cudaStream_t stream);
+cudaError_t activation_exact_backward(const ActivationExactArgs<T>& args, std::int64_t n, cudaStream_t stream);
 
-}  // namespace gantry::kernels
+}  // namespace gantry::kernels::cuda

@@ -1,0 +1,2 @@
+#pragma once
+#include "tests/kernels/cuda_emulation/cuda_runtime.h"
