@@ -34,7 +34,7 @@ TEST_F(IsaTest, OverrideLowersAndIsLatched) {
 }
 
 TEST_F(IsaTest, EveryNameUpToTheBestIsAccepted) {
-  for (const Isa wanted : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
+  for (const Isa wanted : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx}) {
     const ScopedEnv set("GANTRY_ISA", std::string(isa_name(wanted)));
     reset_isa_for_testing();
     if (wanted <= best_isa()) {
@@ -51,7 +51,7 @@ TEST_F(IsaTest, UnknownOverrideFailsLoudlyEveryTime) {
   const ScopedEnv set("GANTRY_ISA", "sse9");
   for (int attempt = 0; attempt < 2; ++attempt) {
     EXPECT_EQ(message_of<InputError>([] { isa(); }),
-              "GANTRY_ISA: expected scalar, avx2, avx512 or avx512_bf16, got 'sse9'");
+              "GANTRY_ISA: expected scalar, avx2, avx512, avx512_bf16 or amx, got 'sse9'");
   }
 }
 

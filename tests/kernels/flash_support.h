@@ -70,7 +70,8 @@ inline void expect_forms(const variable_list& in, const AttentionOptions& option
     expect_errors(run(op, in, at::kBFloat16, weights), exact, [&](std::size_t i) {
       const double error = i == 0 ? error_of(plain.outputs[0], exact.outputs[0])
                                   : error_of(plain.gradients[i - 1], exact.gradients[i - 1]);
-      return std::max(2 * error, 0x1p-8);
+      // With few keys the rounding of the output, which the gradient of the scores is made of, averages out less.
+      return std::max(2 * error, (in[1].size(1) < 8 ? 3 : 1) * 0x1p-8);
     });
   });
 }

@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "gantry/kernels/attention/attention_internal.h"
-#include "gantry/kernels/attention/flash_raw.h"
+#include "gantry/kernels/attention/flash_bf16_raw.h"
 #include "gantry/kernels/attention/stored_raw.h"
 #include "gantry/kernels/common.h"
 #include "gantry/kernels/cpu/last_bits.h"
@@ -83,18 +83,24 @@ void parallel(std::int64_t items, std::int64_t scratch_floats, const at::Tensor&
 }
 
 // Args is FlashBackwardArgs or StoredBackwardArgs of Raw, `kept` its lse or probabilities.
-template <template <class> class Args, class Raw, class Kept, class Kernel>
-void backward(Kernel kernel, const FlashInputs& in, const FlashResult& result, const at::Tensor& dout,
-              const AttentionOptions& o, const FlashGradients& to, const Kept* kept) {
+template <template <class> class Args, class Raw, class Kept>
+void backward(ScratchKernel<Args<Raw>> (*choose)(const FlashShape&), const FlashInputs& in, const FlashResult& result,
+              const at::Tensor& dout, const AttentionOptions& o, const FlashGradients& to, const Kept* kept) {
   const ReadableMask mask = mask_of(in, o);
   const FlashShape shape = make_shape(in, o, mask.view);
-  parallel(shape.batch * shape.kv_heads, flash_backward_scratch(shape), in.q,
+  const ScratchKernel<Args<Raw>> kernel = choose(shape);
+  parallel(shape.batch * shape.kv_heads, kernel.scratch, in.q,
            [&](std::int64_t begin, std::int64_t end, float* scratch) {
-             kernel(Args<Raw>{shape, const_view<Raw>(in.q), const_view<Raw>(in.k), const_view<Raw>(in.v),
-                              const_view<Raw>(result.out), const_view<Raw>(dout), kept, view<Raw>(to.dq),
-                              view<Raw>(to.dk), view<Raw>(to.dv), scratch, raw<float>(to.dscores)},
-                    begin, end);
+             kernel.run(Args<Raw>{shape, const_view<Raw>(in.q), const_view<Raw>(in.k), const_view<Raw>(in.v),
+                                  const_view<Raw>(result.out), const_view<Raw>(dout), kept, view<Raw>(to.dq),
+                                  view<Raw>(to.dk), view<Raw>(to.dv), scratch, raw<float>(to.dscores)},
+                        begin, end);
            });
+}
+
+template <class Raw>
+ScratchKernel<StoredBackwardArgs<Raw>> stored_backward_kernel(const FlashShape& shape) {
+  return {GANTRY_ISA_SELECT(stored_backward<Raw>), flash_backward_scratch(shape)};
 }
 
 }  // namespace
@@ -116,12 +122,12 @@ FlashResult run_flash(const FlashInputs& in, const AttentionOptions& o, bool in_
     result.kept = at::empty({shape.batch, shape.heads, shape.q_length}, options.dtype(at::kFloat));
   }
   dispatch_raw(in.q.scalar_type(), [&]<class Raw>() {
-    const auto kernel = GANTRY_ISA_SELECT(flash_forward<Raw>);
-    parallel(shape.batch * shape.heads, flash_forward_scratch(shape), in.q,
+    const auto kernel = flash_forward_kernel<Raw>(shape);
+    parallel(shape.batch * shape.heads, kernel.scratch, in.q,
              [&](std::int64_t begin, std::int64_t end, float* scratch) {
-               kernel({shape, const_view<Raw>(in.q), const_view<Raw>(in.k), const_view<Raw>(in.v),
-                       view<Raw>(result.out), raw<float>(result.kept), scratch},
-                      begin, end);
+               kernel.run({shape, const_view<Raw>(in.q), const_view<Raw>(in.k), const_view<Raw>(in.v),
+                           view<Raw>(result.out), raw<float>(result.kept), scratch},
+                          begin, end);
              });
   });
   return result;
@@ -148,7 +154,7 @@ FlashResult run_stored(const FlashInputs& in, const AttentionOptions& o) {
 void run_flash_backward(const FlashInputs& in, const FlashResult& result, const at::Tensor& dout,
                         const AttentionOptions& o, const FlashGradients& to) {
   dispatch_raw(in.q.scalar_type(), [&]<class Raw>() {
-    backward<FlashBackwardArgs, Raw>(GANTRY_ISA_SELECT(flash_backward<Raw>), in, result, dout, o, to,
+    backward<FlashBackwardArgs, Raw>(flash_backward_kernel<Raw>, in, result, dout, o, to,
                                      raw_const<float>(result.kept));
   });
 }
@@ -156,7 +162,7 @@ void run_flash_backward(const FlashInputs& in, const FlashResult& result, const 
 void run_stored_backward(const FlashInputs& in, const FlashResult& result, const at::Tensor& dout,
                          const AttentionOptions& o, const FlashGradients& to) {
   dispatch_raw(in.q.scalar_type(), [&]<class Raw>() {
-    backward<StoredBackwardArgs, Raw>(GANTRY_ISA_SELECT(stored_backward<Raw>), in, result, dout, o, to,
+    backward<StoredBackwardArgs, Raw>(stored_backward_kernel<Raw>, in, result, dout, o, to,
                                       raw_const<Raw>(result.kept));
   });
 }
