@@ -175,7 +175,7 @@ HeadResult run_head(const HeadProblem& problem, HeadNeeds needs) { return Loop(p
 std::int64_t linear_cross_entropy_chunk_rows(std::int64_t tokens, std::int64_t vocab, at::ScalarType type,
                                              std::int64_t chunk_bytes) {
   // In fp32 every chunk reads the weight twice and adds to its gradient once, which few rows would not repay.
-  constexpr std::int64_t kChunkMiB = 24, kFp32ChunkMiB = 64, kLeastRows = 16, kTile = 8;
+  constexpr std::int64_t kChunkMiB = 24, kFp32ChunkMiB = 68, kLeastRows = 16, kTile = 8;
   const bool sixteen_bits = type == at::kBFloat16;
   if (chunk_bytes == 0) chunk_bytes = (sixteen_bits ? kChunkMiB : kFp32ChunkMiB) << 20;
   const std::int64_t row_bytes = std::max<std::int64_t>(1, vocab * static_cast<std::int64_t>(at::elementSize(type)));

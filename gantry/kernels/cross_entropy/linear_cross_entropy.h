@@ -45,7 +45,7 @@ at::Tensor linear_cross_entropy_losses(const at::Tensor& hidden, const at::Tenso
                                        const at::Tensor& labels, const LinearCrossEntropyOptions& options = {});
 
 /// Tokens of a chunk: as many as fit `chunk_bytes` of logits, at least 16 (but never more than `tokens`), and about the
-/// same number in every chunk. chunk_bytes 0 means 64 MiB of logits in fp32 and fp64, 24 MiB in bf16.
+/// same number in every chunk. chunk_bytes 0 means 68 MiB of logits in fp32 and fp64, 24 MiB in bf16.
 std::int64_t linear_cross_entropy_chunk_rows(std::int64_t tokens, std::int64_t vocab, at::ScalarType type,
                                              std::int64_t chunk_bytes = 0);
 

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <new>
 #include <optional>
@@ -44,21 +45,25 @@ struct Grid {
   std::int64_t m, n;
 };
 
-// Each part packs the A of its rows and the B of its columns. B costs more, so wide products are cut by columns. Narrow
-// ones are cut by rows: there, parts side by side write cache lines so close that prefetching takes them from each
-// other. Parts with few rows would not repay packing B, above all a transposed one.
+// Each part packs the A of its rows and the B of its columns. B costs more, so wide products are cut by columns, into
+// as many parts as there are packed blocks of B anyway. Narrow ones are cut by rows: there, parts side by side write
+// cache lines so close that prefetching takes them from each other. Parts with few rows would not repay packing B,
+// above all a transposed one.
 Grid plan_grid(std::int64_t m, std::int64_t n, bool b_transposed) {
-  constexpr std::int64_t kWide = 1024;
+  constexpr std::int64_t kWide = 1024, kTall = 1024;
   const std::int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
-  if (n >= threads * kWide) return {1, threads};
+  if (threads == 1) return {1, 1};
+  if (n >= threads * kWide) return {1, std::max(threads, (n + kGemmColumns - 1) / kGemmColumns)};
   std::int64_t rows = std::clamp<std::int64_t>(m / (b_transposed ? 224 : 192), 1, threads);
   while (threads % rows != 0) --rows;
+  // Tall ones into more parts than threads, for the sake of balance; they repay packing B again.
+  if (rows == threads) return {std::clamp(m / kTall, threads, 8 * threads), 1};
   return {rows, threads / rows};
 }
 
-// Where part `i` of `parts` begins.
+// Where part `i` of `parts` begins: whole units each, equal but for one.
 std::int64_t cut(std::int64_t extent, std::int64_t i, std::int64_t parts, std::int64_t unit) {
-  return i == parts ? extent : (extent * i / parts + unit / 2) / unit * unit;
+  return std::min(extent, (extent + unit - 1) / unit * i / parts * unit);
 }
 
 bool fits(const at::Tensor& c, std::int64_t m, std::int64_t n) {
@@ -87,8 +92,11 @@ void run_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, con
   const std::int64_t m = c.size(0), n = c.size(1);
   const Grid grid = plan_grid(m, n, right.transposed);
   const auto kernel = GANTRY_ISA_SELECT(gemm);
-  at::parallel_for(0, grid.m * grid.n, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t part = begin; part < end; ++part) {
+  // Threads take the next part when they are done with one, so that a disturbed one does less.
+  const std::int64_t parts = grid.m * grid.n;
+  std::atomic<std::int64_t> next = 0;
+  at::parallel_for(0, std::min<std::int64_t>(parts, at::get_num_threads()), 1, [&](std::int64_t, std::int64_t) {
+    for (std::int64_t part = next++; part < parts; part = next++) {
       const std::int64_t row = part / grid.n, column = part % grid.n;
       // Multiples of the tile of AVX-512, so that only the last part has incomplete ones.
       kernel(args,
