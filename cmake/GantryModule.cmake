@@ -68,21 +68,33 @@ function(gantry_torch_free)
   set_source_files_properties(${ARGN} PROPERTIES SKIP_PRECOMPILE_HEADERS ON SKIP_UNITY_BUILD_INCLUSION ON)
 endfunction()
 
-# gantry_test(<module> SOURCES ... [TORCH] [LIBS ...])
-#   One test binary a module, tests/<module>/*_test.cpp, found by ctest case by case.
+# gantry_test(<module> SOURCES ... [TORCH] [BY_SUITE] [LIBS ...])
+#   One test binary a module, tests/<module>/*_test.cpp, found by ctest case by case, or suite by suite with BY_SUITE.
 function(gantry_test name)
-  cmake_parse_arguments(ARG "TORCH" "" "SOURCES;LIBS" ${ARGN})
-  add_executable(gantry_${name}_test ${ARG_SOURCES})
-  target_link_libraries(gantry_${name}_test PRIVATE gantry_${name} ${ARG_LIBS} GTest::gtest GTest::gtest_main)
-  target_compile_definitions(gantry_${name}_test PRIVATE
+  cmake_parse_arguments(ARG "TORCH;BY_SUITE" "" "SOURCES;LIBS" ${ARGN})
+  set(target gantry_${name}_test)
+  add_executable(${target} ${ARG_SOURCES})
+  target_link_libraries(${target} PRIVATE gantry_${name} ${ARG_LIBS} GTest::gtest GTest::gtest_main)
+  target_compile_definitions(${target} PRIVATE
     GANTRY_SOURCE_DIR="${PROJECT_SOURCE_DIR}" GANTRY_BINARY_DIR="${CMAKE_BINARY_DIR}")
   set(processors 1)
   if(ARG_TORCH)
-    gantry_use_torch(gantry_${name}_test)
+    gantry_use_torch(${target})
     # libtorch uses every processor; two such tests side by side would wait for each other's threads in every loop.
     cmake_host_system_information(RESULT processors QUERY NUMBER_OF_LOGICAL_CORES)
   endif()
-  gantry_unity(gantry_${name}_test 6)
-  gtest_discover_tests(gantry_${name}_test TEST_PREFIX "${name}." NO_PRETTY_VALUES DISCOVERY_TIMEOUT 60
-    PROPERTIES TIMEOUT 600 PROCESSORS ${processors})
+  gantry_unity(${target} 6)
+  if(NOT ARG_BY_SUITE)
+    gtest_discover_tests(${target} TEST_PREFIX "${name}." NO_PRETTY_VALUES DISCOVERY_TIMEOUT 60
+      PROPERTIES TIMEOUT 600 PROCESSORS ${processors})
+    return()
+  endif()
+  set(suites ${CMAKE_CURRENT_BINARY_DIR}/${target}_suites.cmake)
+  add_custom_command(TARGET ${target} POST_BUILD BYPRODUCTS ${suites} VERBATIM
+    COMMAND ${CMAKE_COMMAND} -DPROGRAM=$<TARGET_FILE:${target}> -DPREFIX=${name}. -DPROCESSORS=${processors}
+            -DOUTPUT=${suites} -P ${PROJECT_SOURCE_DIR}/cmake/GtestSuites.cmake)
+  set(include ${CMAKE_CURRENT_BINARY_DIR}/${target}_include.cmake)
+  file(WRITE ${include} "if(EXISTS \"${suites}\")\n  include(\"${suites}\")\nelse()\n"
+    "  add_test(${target}_NOT_BUILT ${target}_NOT_BUILT)\nendif()\n")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${include})
 endfunction()
