@@ -1,16 +1,12 @@
 #include "gantry/base/interrupt.h"
 #include "gantry/base/process.h"
 #include "gantry/cli/verbs.h"
-#ifdef GANTRY_WITH_TORCH
-#include "gantry/tensor/huge_page_allocator.h"
-#endif
 
 int main(int argc, char** argv) {
   gantry::base::keep_freed_memory();
   gantry::base::install_interrupt_handler();
   gantry::cli::Command program("gantry", "Plans, trains, quantises and serves neural networks.");
 #ifdef GANTRY_WITH_TORCH
-  gantry::tensor::put_tensors_on_huge_pages();
   gantry::cli::add_info(program);
   gantry::cli::add_convert(program);
   gantry::cli::add_tokenize(program);

@@ -8,7 +8,6 @@
 #include <cstring>
 
 #include "gantry/base/check.h"
-#include "gantry/tensor/huge_page_allocator.h"
 
 namespace gantry::tensor {
 namespace {
@@ -16,7 +15,9 @@ namespace {
 std::shared_ptr<std::byte> allocate(std::size_t bytes) {
   void* area = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (area == MAP_FAILED) base::fail("cannot allocate {} bytes for weights: {}", bytes, std::strerror(errno));
-  advise_huge_pages(area, bytes);
+#ifdef MADV_HUGEPAGE
+  ::madvise(area, bytes, MADV_HUGEPAGE);  // advice: refusal costs speed only
+#endif
   return std::shared_ptr<std::byte>(static_cast<std::byte*>(area),
                                     [bytes](std::byte* start) { ::munmap(start, bytes); });
 }

@@ -53,11 +53,12 @@ Grid plan_grid(std::int64_t m, std::int64_t n, bool b_transposed) {
   constexpr std::int64_t kWide = 1024, kTall = 1024;
   const std::int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
   if (threads == 1) return {1, 1};
-  if (n >= threads * kWide) return {1, std::max(threads, (n + kGemmColumns - 1) / kGemmColumns)};
+  const auto whole_rounds = [threads](std::int64_t parts) { return (parts + threads - 1) / threads * threads; };
+  if (n >= threads * kWide) return {1, whole_rounds((n + kGemmColumns - 1) / kGemmColumns)};
   std::int64_t rows = std::clamp<std::int64_t>(m / (b_transposed ? 224 : 192), 1, threads);
   while (threads % rows != 0) --rows;
   // Tall ones into more parts than threads, for the sake of balance; they repay packing B again.
-  if (rows == threads) return {std::clamp(m / kTall, threads, 8 * threads), 1};
+  if (rows == threads) return {std::clamp(m / kTall / threads * threads, threads, 8 * threads), 1};
   return {rows, threads / rows};
 }
 
