@@ -1,6 +1,7 @@
 # Build options, compilers, linkers and caches. Every option is also listed in CONTRIBUTING.md.
 option(GANTRY_WITH_TORCH "Build the modules that need libtorch (off: planner, formats and text only)" ON)
 option(GANTRY_WITH_CUDA "Build CUDA kernels" OFF)
+set(GANTRY_CUDA_ARCHITECTURES "80" CACHE STRING "compute capabilities to compile CUDA kernels for; PTX of the last serves later GPUs")
 option(GANTRY_BUILD_TESTS "Build the tests" ON)
 option(GANTRY_BUILD_BENCH "Build the benchmarks" OFF)
 option(GANTRY_BUILD_PYTHON "Build the Python extension" OFF)
