@@ -1,6 +1,7 @@
 // CUDA activations, run in the emulator: values, derivatives from the output, flags, against double precision and the
 // CPU.
 #include "gantry/kernels/activation/activation_cuda.h"
+#include "tests/kernels/activation_extremes.h"
 #include "tests/kernels/cuda_support.h"
 
 namespace gantry::kernels {
@@ -148,8 +149,7 @@ TEST(CudaActivation, GradientsInPlace) {
 template <class T>
 void check_extremes(SideFlag side) {
   SCOPED_TRACE(static_cast<int>(side));
-  const double huge = std::is_same_v<T, Fp16> ? 6e4 : 3e38;
-  const Doubles inputs{std::nan(""), INFINITY, -INFINITY, 0.0, -0.0, huge, -huge, -100.0, -1e-30, 1e-30, -40.0, 30.0};
+  const Doubles inputs = extreme_inputs<T>();
   const auto n = static_cast<std::int64_t>(inputs.size());
   const Guarded<T> ones(Doubles(inputs.size(), 1.0));
   for (const Activation kind : kKinds) {
@@ -159,21 +159,7 @@ void check_extremes(SideFlag side) {
     cuda::activation_forward<T>({kind, side, y.data(), y.data(), flags.data()}, n, nullptr);
     cuda::activation_backward<T>({kind, FitQuality::kAccurate, side, y.data(), ones.data(), g.data(), flags.data()}, n,
                                  nullptr);
-    const Doubles values = y.values(), slopes = g.values();
-    const double bar = 1e-5 + (std::is_same_v<T, float> ? 0 : 4.2e-3);
-    EXPECT_TRUE(std::isnan(values[0]) && std::isnan(slopes[0]));
-    EXPECT_TRUE(values[1] == INFINITY && slopes[1] == 1);
-    EXPECT_TRUE(std::isnan(values[2]) && std::isnan(slopes[2]));
-    for (const std::size_t zero : {3, 4, 8, 9}) {
-      EXPECT_NEAR(values[zero], 0, 1e-30);
-      EXPECT_NEAR(slopes[zero], 0.5, bar) << inputs[zero];
-    }
-    EXPECT_TRUE(values[5] == value_of(stored<T>(huge)) && slopes[5] == 1);
-    for (const std::size_t left : {6, 7, 10}) {
-      EXPECT_NEAR(values[left], 0, 1e-15);
-      EXPECT_NEAR(slopes[left], 0, bar) << inputs[left];
-    }
-    EXPECT_TRUE(values[11] == 30 && slopes[11] == 1);
+    expect_extremes<T>(y.values(), g.values(), 1e-5);
   }
 }
 

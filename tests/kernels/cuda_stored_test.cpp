@@ -1,6 +1,6 @@
 // CUDA attention that keeps its probabilities, run in the emulator, against the CPU kernels in fp32.
 #include "gantry/kernels/attention/stored_cuda.h"
-#include "tests/kernels/attention_problem.h"
+#include "tests/kernels/attention_attempt.h"
 #include "tests/kernels/cuda_support.h"
 
 namespace gantry::kernels {
@@ -9,35 +9,10 @@ namespace {
 using namespace testing;
 using Mask = Case::Mask;
 
-template <class T>
-struct Attempt {
-  Attempt(const Problem& problem, const Stored<T>& s)
-      : shape(flash_shape(problem)),
-        out(s.q.size()),
-        dq(s.q.size()),
-        dk(s.k.size()),
-        dv(s.k.size()),
-        p(kBatch * kHeads * shape.q_length * shape.k_length),
-        scratch(std::max(stored_forward_scratch(shape), flash_backward_scratch(shape))),
-        dscores(Doubles(static_cast<std::size_t>(p.size()), 0.0)) {}
-
-  StoredForwardArgs<T> forward(const Stored<T>& s) {
-    return {shape, s.q_view(s.q), s.k_view(s.k), s.k_view(s.v), s.q_view(out), p.data(), scratch.data()};
-  }
-  StoredBackwardArgs<T> backward(const Stored<T>& s) {
-    const Guarded<T>& done = out;
-    return {shape,    s.q_view(s.q), s.k_view(s.k), s.k_view(s.v), s.q_view(done), s.q_view(s.dout),
-            p.data(), s.q_view(dq),  s.k_view(dk),  s.k_view(dv),  scratch.data(), dscores.data()};
-  }
-
-  FlashShape shape;
-  Guarded<T> out, dq, dk, dv, p;
-  Guarded<float> scratch, dscores;
-};
-
 // What the CPU makes of the same numbers in fp32, its backward pass from what the CUDA kernel has stored.
 template <class T>
-void check_backward(Attempt<T>& run, const Stored<T>& s, Attempt<float>& cpu, const Stored<float>& cpu_stored) {
+void check_backward(StoredAttempt<T>& run, const Stored<T>& s, StoredAttempt<float>& cpu,
+                    const Stored<float>& cpu_stored) {
   ASSERT_EQ(cuda::stored_backward(run.backward(s), nullptr), cudaSuccess);
   for (std::int64_t i = 0; i < run.p.size(); ++i) cpu.p.data()[i] = static_cast<float>(value_of(run.p.data()[i]));
   for (std::int64_t i = 0; i < run.out.size(); ++i) cpu.out.data()[i] = static_cast<float>(value_of(run.out.data()[i]));
@@ -55,9 +30,9 @@ void check(const Case& shape) {
   const Stored<T> s(p);
   const Stored<float> cpu_stored(p);
   for_orders([&] {
-    Attempt<float> cpu(p, cpu_stored);
+    StoredAttempt<float> cpu(p, cpu_stored);
     scalar::stored_forward(cpu.forward(cpu_stored), 0, kBatch * kHeads);
-    Attempt<T> run(p, s);
+    StoredAttempt<T> run(p, s);
     ASSERT_EQ(cuda::stored_forward(run.forward(s), nullptr), cudaSuccess);
     EXPECT_TRUE(run.p.intact());
     for (std::int64_t i = 0; i < run.p.size(); ++i) {
@@ -116,7 +91,7 @@ TEST(CudaStored, MoreQueriesThanKeysLeaveTheFirstOnesBlind) {
 TEST(CudaStored, EverythingDroppedIsZeroAndSoAreItsGradients) {
   const Problem p = make_problem<float>({.q_length = 9, .k_length = 9, .head_dim = 16, .causal = true, .dropout = 1});
   const Stored<float> s(p);
-  Attempt<float> run(p, s);
+  StoredAttempt<float> run(p, s);
   ASSERT_EQ(cuda::stored_forward(run.forward(s), nullptr), cudaSuccess);
   ASSERT_EQ(cuda::stored_backward(run.backward(s), nullptr), cudaSuccess);
   for (const auto* x : {&run.out, &run.dq, &run.dk, &run.dv}) {
@@ -128,7 +103,7 @@ TEST(CudaStored, NanInAQueryReachesItsOutputAndItsGradientAndNothingElse) {
   Problem p = make_problem<float>({.q_length = 6, .k_length = 6, .head_dim = 16, .causal = true, .dropout = 0.5});
   p.q[p.q_at(0, 2, 1)] = std::nan("");
   const Stored<float> s(p);
-  Attempt<float> run(p, s);
+  StoredAttempt<float> run(p, s);
   ASSERT_EQ(cuda::stored_forward(run.forward(s), nullptr), cudaSuccess);
   ASSERT_EQ(cuda::stored_backward(run.backward(s), nullptr), cudaSuccess);
   EXPECT_TRUE(std::isnan(run.out.data()[p.q_at(0, 2, 1)]));

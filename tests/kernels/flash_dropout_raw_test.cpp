@@ -2,39 +2,13 @@
 // instruction set.
 #include <algorithm>
 
-#include "tests/kernels/attention_problem.h"
+#include "tests/kernels/attention_attempt.h"
 
 namespace gantry::kernels {
 namespace {
 
 using namespace testing;
 using Mask = Case::Mask;
-
-template <class T>
-struct Attempt {
-  Attempt(const Problem& p, const Stored<T>& s)
-      : shape(flash_shape(p)),
-        out(s.q.size()),
-        dq(s.q.size()),
-        dk(s.k.size()),
-        dv(s.k.size()),
-        lse(kBatch * kHeads * p.shape.q_length),
-        scratch(std::max(flash_forward_scratch(shape), flash_backward_scratch(shape))),
-        dscores(Doubles(static_cast<std::size_t>(lse.size() * p.shape.k_length), 0.0)) {}
-
-  FlashForwardArgs<T> forward(const Stored<T>& s) {
-    return {shape, s.q_view(s.q), s.k_view(s.k), s.k_view(s.v), s.q_view(out), lse.data(), scratch.data()};
-  }
-  FlashBackwardArgs<T> backward(const Stored<T>& s, const Guarded<T>& done) {
-    return {shape,      s.q_view(s.q), s.k_view(s.k), s.k_view(s.v), s.q_view(done), s.q_view(s.dout),
-            lse.data(), s.q_view(dq),  s.k_view(dk),  s.k_view(dv),  scratch.data(), dscores.data()};
-  }
-  bool intact() const { return lse.intact() && scratch.intact() && dscores.intact(); }
-
-  FlashShape shape;
-  Guarded<T> out, dq, dk, dv;
-  Guarded<float> lse, scratch, dscores;
-};
 
 template <class T>
 void check(const Case& shape) {
@@ -45,7 +19,7 @@ void check(const Case& shape) {
   const auto backward = GANTRY_ISA_VERSIONS(flash_backward<T>);
   for (std::size_t i = 0; i < forward.size(); ++i) {
     SCOPED_TRACE(base::isa_name(forward[i].isa));
-    Attempt<T> run(p, s);
+    FlashAttempt<T> run(p, s);
     forward[i].run(run.forward(s), 0, 5);
     forward[i].run(run.forward(s), 5, kBatch * kHeads);
     expect_near(run.out, expected.out);
@@ -100,7 +74,7 @@ TEST(FlashDropoutRaw, EverythingDroppedIsZeroAndSoAreItsGradients) {
   const auto backward = GANTRY_ISA_VERSIONS(flash_backward<float>);
   const auto forward = GANTRY_ISA_VERSIONS(flash_forward<float>);
   for (std::size_t i = 0; i < forward.size(); ++i) {
-    Attempt<float> run(p, s);
+    FlashAttempt<float> run(p, s);
     forward[i].run(run.forward(s), 0, kBatch * kHeads);
     backward[i].run(run.backward(s, run.out), 0, kBatch * kKvHeads);
     for (const auto* x : {&run.out, &run.dq, &run.dk, &run.dv}) {
@@ -125,7 +99,7 @@ TEST(FlashDropoutRaw, TheMaskIsTheExportedOneForEverySplitOfTheWork) {
   for (const auto& version : GANTRY_ISA_VERSIONS(flash_forward<float>)) {
     for (const std::int64_t piece : {1, 5, 12}) {
       SCOPED_TRACE(::testing::Message() << base::isa_name(version.isa) << ", pieces of " << piece);
-      Attempt<float> run(p, s);
+      FlashAttempt<float> run(p, s);
       for (std::int64_t i = 0; i < kBatch * kHeads; i += piece) {
         version.run(run.forward(s), i, std::min(i + piece, kBatch * kHeads));
       }
@@ -178,7 +152,7 @@ TEST(FlashDropoutRaw, NanInAValueReachesEveryQueryThatSeesItEvenWhereItIsDropped
   p.v[p.k_at(0, 4, 0)] = std::nan("");
   const Stored<float> s(p);
   for (const auto& version : GANTRY_ISA_VERSIONS(flash_forward<float>)) {
-    Attempt<float> run(p, s);
+    FlashAttempt<float> run(p, s);
     version.run(run.forward(s), 0, kBatch * kHeads);
     for (std::int64_t t = 0; t < 20; ++t) {
       ASSERT_TRUE(std::isnan(run.out.data()[p.q_at(0, t, 0)])) << t;

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "gantry/kernels/attention/stored_raw.h"
-#include "tests/kernels/attention_problem.h"
+#include "tests/kernels/attention_attempt.h"
 
 namespace gantry::kernels {
 namespace {
@@ -11,36 +11,9 @@ namespace {
 using namespace testing;
 using Mask = Case::Mask;
 
-template <class T>
-struct Attempt {
-  Attempt(const Problem& problem, const Stored<T>& s)
-      : shape(flash_shape(problem)),
-        out(s.q.size()),
-        dq(s.q.size()),
-        dk(s.k.size()),
-        dv(s.k.size()),
-        p(kBatch * kHeads * shape.q_length * shape.k_length),
-        forward_scratch(stored_forward_scratch(shape)),
-        scratch(flash_backward_scratch(shape)),
-        dscores(Doubles(static_cast<std::size_t>(p.size()), 0.0)) {}
-
-  StoredForwardArgs<T> forward(const Stored<T>& s) {
-    return {shape, s.q_view(s.q), s.k_view(s.k), s.k_view(s.v), s.q_view(out), p.data(), forward_scratch.data()};
-  }
-  StoredBackwardArgs<T> backward(const Stored<T>& s) {
-    const Guarded<T>& done = out;
-    return {shape,    s.q_view(s.q), s.k_view(s.k), s.k_view(s.v), s.q_view(done), s.q_view(s.dout),
-            p.data(), s.q_view(dq),  s.k_view(dk),  s.k_view(dv),  scratch.data(), dscores.data()};
-  }
-
-  FlashShape shape;
-  Guarded<T> out, dq, dk, dv, p;
-  Guarded<float> forward_scratch, scratch, dscores;
-};
-
 // Output and gradients in doubles from the probabilities and signs that were stored.
 template <class T>
-Results from_stored(const Problem& p, const Attempt<T>& a) {
+Results from_stored(const Problem& p, const StoredAttempt<T>& a) {
   Results r{Doubles(p.q.size()), {},
             Doubles(p.q.size()), Doubles(p.k.size()),
             Doubles(p.k.size()), Doubles(static_cast<std::size_t>(a.p.size()))};
@@ -91,7 +64,7 @@ Doubles probabilities(const Problem& p) {
 
 // Probabilities are softmax's, signs are the exported mask's where a key is in reach.
 template <class T>
-void expect_stored(const Problem& p, const Attempt<T>& a, const Doubles& exact) {
+void expect_stored(const Problem& p, const StoredAttempt<T>& a, const Doubles& exact) {
   const DropoutRule rule = p.rule();
   for (std::int64_t row = 0; row < kBatch * kHeads * p.shape.q_length; ++row) {
     const std::int64_t t = row % p.shape.q_length, h = row / p.shape.q_length % kHeads,
@@ -118,7 +91,7 @@ void check(const Case& shape) {
   const auto backward = GANTRY_ISA_VERSIONS(stored_backward<T>);
   for (std::size_t i = 0; i < forward.size(); ++i) {
     SCOPED_TRACE(base::isa_name(forward[i].isa));
-    Attempt<T> a(p, s);
+    StoredAttempt<T> a(p, s);
     forward[i].run(a.forward(s), 0, 5);
     forward[i].run(a.forward(s), 5, kBatch * kHeads);
     expect_stored(p, a, exact);
@@ -172,7 +145,7 @@ TEST(StoredAttentionRaw, EverythingDroppedIsZeroAndSoAreItsGradients) {
   const auto backward = GANTRY_ISA_VERSIONS(stored_backward<float>);
   const auto forward = GANTRY_ISA_VERSIONS(stored_forward<float>);
   for (std::size_t i = 0; i < forward.size(); ++i) {
-    Attempt<float> a(p, s);
+    StoredAttempt<float> a(p, s);
     forward[i].run(a.forward(s), 0, kBatch * kHeads);
     backward[i].run(a.backward(s), 0, kBatch * kKvHeads);
     for (const auto* x : {&a.out, &a.dq, &a.dk, &a.dv}) {
@@ -189,7 +162,7 @@ TEST(StoredAttentionRaw, NanInAQueryReachesItsOutputAndItsGradientAndNothingElse
   const auto forward = GANTRY_ISA_VERSIONS(stored_forward<float>);
   for (std::size_t i = 0; i < forward.size(); ++i) {
     SCOPED_TRACE(base::isa_name(forward[i].isa));
-    Attempt<float> a(p, s);
+    StoredAttempt<float> a(p, s);
     forward[i].run(a.forward(s), 0, kBatch * kHeads);
     backward[i].run(a.backward(s), 0, kBatch * kKvHeads);
     EXPECT_TRUE(std::isnan(a.out.data()[p.q_at(0, 2, 1)]));
