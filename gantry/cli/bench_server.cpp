@@ -22,9 +22,10 @@ constexpr int kPollMs = 100;
 constexpr std::chrono::milliseconds kGrace{500}, kNap{5};
 
 // In the child, between fork and exec.
-[[noreturn]] void become(const std::vector<std::string>& command, int input, int output) {
+[[noreturn]] void become(const std::vector<std::string>& command, int input, int output, pid_t parent) {
   ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(1);  // the parent was killed before that signal was asked for
   ::dup2(input, STDIN_FILENO);
   ::dup2(output, STDOUT_FILENO);
   if (const int null = ::open("/dev/null", O_WRONLY); null >= 0) ::dup2(null, STDERR_FILENO);
@@ -49,9 +50,10 @@ ChildProcess::ChildProcess(const std::string& name, const std::vector<std::strin
   std::signal(SIGPIPE, SIG_IGN);
   int input[2], output[2];
   if (::pipe2(input, O_CLOEXEC) != 0 || ::pipe2(output, O_CLOEXEC) != 0) base::fail("{}: cannot make a pipe", name);
+  const pid_t parent = ::getpid();
   process_ = ::fork();
   if (process_ < 0) base::fail("{}: cannot start a process", name);
-  if (process_ == 0) become(command, input[0], output[1]);
+  if (process_ == 0) become(command, input[0], output[1], parent);
   ::setpgid(process_, process_);  // in both processes, so that the group exists whoever runs first
   ::close(input[0]);
   ::close(output[1]);

@@ -31,6 +31,20 @@ std::optional<Operand> operand_of(const at::Tensor& x) {
   return std::nullopt;
 }
 
+// A kernel, and how it wants C to be cut.
+struct Kernel {
+  decltype(&scalar::gemm) run;
+  std::int64_t row_unit, column_unit;  // of its tiles, so that only the last part has incomplete ones
+  std::int64_t columns;                // of a packed block of B
+};
+
+Kernel kernel() {
+#if defined(__x86_64__)
+  if (base::isa() == base::Isa::kAmx) return {amx::gemm, 32, 32, kSplitColumns};
+#endif
+  return {GANTRY_ISA_SELECT(gemm), 8, 48, kGemmColumns};
+}
+
 float* scratch() {
   struct Free {
     void operator()(float* memory) const { ::operator delete (memory, std::align_val_t{64}); }
@@ -49,12 +63,12 @@ struct Grid {
 // as many parts as there are packed blocks of B anyway. Narrow ones are cut by rows: there, parts side by side write
 // cache lines so close that prefetching takes them from each other. Parts with few rows would not repay packing B,
 // above all a transposed one.
-Grid plan_grid(std::int64_t m, std::int64_t n, bool b_transposed) {
+Grid plan_grid(const Kernel& kernel, std::int64_t m, std::int64_t n, bool b_transposed) {
   constexpr std::int64_t kWide = 1024, kTall = 1024;
   const std::int64_t threads = at::in_parallel_region() ? 1 : at::get_num_threads();
   if (threads == 1) return {1, 1};
   const auto whole_rounds = [threads](std::int64_t parts) { return (parts + threads - 1) / threads * threads; };
-  if (n >= threads * kWide) return {1, whole_rounds((n + kGemmColumns - 1) / kGemmColumns)};
+  if (n >= threads * kWide) return {1, whole_rounds((n + kernel.columns - 1) / kernel.columns)};
   std::int64_t rows = std::clamp<std::int64_t>(m / (b_transposed ? 224 : 192), 1, threads);
   while (threads % rows != 0) --rows;
   // Tall ones into more parts than threads, for the sake of balance; they repay packing B again.
@@ -91,19 +105,18 @@ void run_gemm(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c, con
                       .accumulate = accumulate,
                       .bias = bias};
   const std::int64_t m = c.size(0), n = c.size(1);
-  const Grid grid = plan_grid(m, n, right.transposed);
-  const auto kernel = GANTRY_ISA_SELECT(gemm);
+  const Kernel own = kernel();
+  const Grid grid = plan_grid(own, m, n, right.transposed);
   // Threads take the next part when they are done with one, so that a disturbed one does less.
   const std::int64_t parts = grid.m * grid.n;
   std::atomic<std::int64_t> next = 0;
   at::parallel_for(0, std::min<std::int64_t>(parts, at::get_num_threads()), 1, [&](std::int64_t, std::int64_t) {
     for (std::int64_t part = next++; part < parts; part = next++) {
       const std::int64_t row = part / grid.n, column = part % grid.n;
-      // Multiples of the tile of AVX-512, so that only the last part has incomplete ones.
-      kernel(args,
-             {cut(m, row, grid.m, 8), cut(m, row + 1, grid.m, 8), cut(n, column, grid.n, 48),
-              cut(n, column + 1, grid.n, 48)},
-             scratch());
+      own.run(args,
+              {cut(m, row, grid.m, own.row_unit), cut(m, row + 1, grid.m, own.row_unit),
+               cut(n, column, grid.n, own.column_unit), cut(n, column + 1, grid.n, own.column_unit)},
+              scratch());
     }
   });
 }

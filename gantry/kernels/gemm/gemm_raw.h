@@ -29,12 +29,25 @@ struct GemmRange {
 
 /// Most rows and columns of a packed block of B (768 KiB), and rows of A packed at a time.
 inline constexpr std::int64_t kGemmDepth = 512, kGemmColumns = 384, kGemmRows = 64;
-/// Floats of scratch memory for one call of gemm, best aligned to 64 bytes.
-inline constexpr std::int64_t kGemmScratch = kGemmDepth * kGemmColumns + kGemmRows * (kGemmDepth + 16);
+/// The same of a block of B in parts of bf16 (768 KiB); 32 rows of A are packed at a time.
+inline constexpr std::int64_t kSplitDepth = 128, kSplitColumns = 1024;
+/// Floats of scratch memory for one call of gemm, best aligned to 64 bytes: what the kernels on vectors take, and
+/// amx::gemm behind it.
+inline constexpr std::int64_t kVectorScratch = kGemmDepth * kGemmColumns + kGemmRows * (kGemmDepth + 16);
+inline constexpr std::int64_t kGemmScratch = kVectorScratch + 3 * kSplitDepth * (kSplitColumns + 32) / 2;
 
 GANTRY_ISA_DECLARE(
     /// The elements of C in `range`. Each is summed in an order that depends on k alone, so results are the same for
     /// every way to cut C into ranges.
     void gemm(const GemmArgs& args, const GemmRange& range, float* scratch);)
+
+#if defined(__x86_64__)
+namespace amx {
+/// The same on AMX tiles: each operand as a sum of three bf16 parts, products of parts summed in fp32, to the accuracy
+/// of sums in fp32. Infinity and NaN as in fp32. Operands and sums below 2^-126 are taken as zero, as are the last bits
+/// of operands below 2^-110.
+void gemm(const GemmArgs& args, const GemmRange& range, float* scratch);
+}  // namespace amx
+#endif
 
 }  // namespace gantry::kernels
