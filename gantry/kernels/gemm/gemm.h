@@ -1,6 +1,6 @@
 #pragma once
 // Matrix products: the kernel of gemm_raw.h for fp32 where it is faster than the library that at::mm takes, at::mm
-// elsewhere. No autograd.
+// elsewhere. On AMX operands and sums below 2^-126 are taken as zero. No autograd.
 #include <ATen/core/Tensor.h>
 
 #include "gantry/tensor/gradient_sink.h"
