@@ -118,6 +118,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="text to train on")
     parser.add_argument("--model", help="SmolLM2 in Hugging Face layout, to fine-tune")
+    parser.add_argument("--tasks", default="bert-mlm,smollm2", type=lambda text: text.split(","), help="smollm2 needs --model")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", default="0,1,2", type=lambda text: [int(seed) for seed in text.split(",")])
     parser.add_argument("--arms", default="eager,auto,in-place", type=lambda text: text.split(","))
@@ -127,8 +128,9 @@ def main():
     if "eager" not in options.arms:
         parser.error("--arms must name eager, which the others are compared with")
     torch.set_num_threads(options.threads)
-    compare("bert-mlm", bert_task(options), options)
-    if options.model:
+    if "bert-mlm" in options.tasks:
+        compare("bert-mlm", bert_task(options), options)
+    if "smollm2" in options.tasks and options.model:
         compare("smollm2", smollm2_task(options), options)
 
 
