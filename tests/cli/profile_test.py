@@ -11,6 +11,18 @@ from program_support import PROGRAM, ProgramTest
 QUICK = ["profile", "--quick", "--sequence", 16, "--batch", 1, "--threads", 1]
 
 
+def gone_within(group, seconds):
+    """Whether a process group is empty in time: the kernel kills ranks a little later than the process that started them."""
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
 class ProfileTest(ProgramTest):
     def test_two_local_ranks_measure_a_profile_with_a_link(self):
         file = self.fresh().parent / "this.json"
@@ -42,8 +54,7 @@ class ProfileTest(ProgramTest):
                 program.communicate(timeout=30)
                 self.assertIn(program.returncode, (130, -signal.SIGINT))
                 self.assertEqual(os.listdir(folder), [])
-                with self.assertRaises(ProcessLookupError):  # the whole group is gone
-                    os.killpg(program.pid, 0)
+                self.assertTrue(gone_within(program.pid, seconds=5), "expected the whole group to be gone")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 sys.dont_write_bytecode = True
@@ -102,6 +103,27 @@ class VerbTest(unittest.TestCase):
             self.assertNotIn(word, done.stderr)
         self.assertNotEqual("", done.stderr.strip(), "expected a message on standard error; got none")
         return done
+
+
+def alive(process):
+    try:
+        return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def left_of(processes, seconds=5):
+    """Those of `processes` that still live after `seconds` at most: the kernel kills some of them a little later than their parent."""
+    limit = time.monotonic() + seconds
+    while (left := [process for process in processes if alive(process)]) and time.monotonic() < limit:
+        time.sleep(0.01)
+    return left
+
+
+def cpu_seconds(process):
+    """Processor time that a process has used."""
+    fields = pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class ProgramTest(VerbTest):

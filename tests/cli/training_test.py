@@ -37,7 +37,7 @@ class TrainingTest(ProgramTest):
 
     def check_kill_and_resume(self, kind, threads=1, **more):
         # Threads that sleep while they wait: spinning ones crawl on a machine that is busy with something else.
-        steps, environment = 40, {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+        steps, environment = 60, {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
         whole, broken = self.fresh(), self.fresh()
         options = {**KINDS[kind], "save_every": 6, "eval_every": 10, **more}
         data = dict(steps=steps, **options)
