@@ -9,11 +9,7 @@ string(REGEX MATCHALL "(^|\n)[^ \n][^ \n]*\\.(  # [^\n]*)?\n" suites "${listing}
 set(tests "")
 foreach(suite ${suites})
   string(REGEX REPLACE "^\n?([^ \n]*)\\..*" "\\1" suite "${suite}")
-  set(processors ${PROCESSORS})
-  if(suite MATCHES "Raw$")  # kernels called without libtorch's threads
-    set(processors 1)
-  endif()
   string(APPEND tests "add_test([==[${PREFIX}${suite}]==] [==[${PROGRAM}]==] [==[--gtest_filter=${suite}.*]==])\n"
-    "set_tests_properties([==[${PREFIX}${suite}]==] PROPERTIES TIMEOUT 600 PROCESSORS ${processors})\n")
+    "set_tests_properties([==[${PREFIX}${suite}]==] PROPERTIES TIMEOUT 600 PROCESSORS ${PROCESSORS})\n")
 endforeach()
 file(WRITE ${OUTPUT} "${tests}")
