@@ -118,7 +118,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="text to train on")
     parser.add_argument("--model", help="SmolLM2 in Hugging Face layout, to fine-tune")
-    parser.add_argument("--tasks", default="bert-mlm,smollm2", type=lambda text: text.split(","), help="smollm2 needs --model")
+    parser.add_argument("--tasks", type=lambda text: text.split(","), help="bert-mlm, smollm2 (needs --model); all that can run if not given")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", default="0,1,2", type=lambda text: [int(seed) for seed in text.split(",")])
     parser.add_argument("--arms", default="eager,auto,in-place", type=lambda text: text.split(","))
@@ -127,11 +127,15 @@ def main():
     options = parser.parse_args()
     if "eager" not in options.arms:
         parser.error("--arms must name eager, which the others are compared with")
+    tasks = {"bert-mlm": bert_task, "smollm2": smollm2_task}
+    chosen = options.tasks or (["bert-mlm", "smollm2"] if options.model else ["bert-mlm"])
+    if unknown := set(chosen) - set(tasks):
+        parser.error(f"--tasks: {', '.join(sorted(unknown))}: expected {' or '.join(tasks)}")
+    if "smollm2" in chosen and not options.model:
+        parser.error("--tasks smollm2 needs --model")
     torch.set_num_threads(options.threads)
-    if "bert-mlm" in options.tasks:
-        compare("bert-mlm", bert_task(options), options)
-    if "smollm2" in options.tasks and options.model:
-        compare("smollm2", smollm2_task(options), options)
+    for name in chosen:
+        compare(name, tasks[name](options), options)
 
 
 if __name__ == "__main__":

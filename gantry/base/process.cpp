@@ -1,8 +1,10 @@
 #include "gantry/base/process.h"
 
 #include <malloc.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <ctime>
 #include <fstream>
 #include <string_view>
@@ -51,6 +53,11 @@ std::string utc_time() {
   char text[32];
   std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts);
   return text;
+}
+
+void end_with_parent(int parent) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) ::_exit(1);  // it ended before the system was asked
 }
 
 void keep_freed_memory() {

@@ -17,6 +17,10 @@ std::uint64_t total_memory_bytes();
 /// UTC, "2026-01-31T12:00:00Z".
 std::string utc_time();
 
+/// In a process just forked by `parent`: has the system kill it (SIGKILL) when that one ends, or ends it if that has
+/// happened. What it becomes by exec keeps this.
+void end_with_parent(int parent);
+
 /// Lets the C allocator keep freed blocks up to 32 MiB for reuse instead of returning them to the system, so that a
 /// training step does not fault in the same activation pages again and again. Call once at start.
 void keep_freed_memory();

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include <thread>
 
 #include "gantry/base/interrupt.h"
+#include "gantry/base/process.h"
 
 namespace gantry::cli {
 namespace {
@@ -24,8 +24,7 @@ constexpr std::chrono::milliseconds kGrace{500}, kNap{5};
 // In the child, between fork and exec.
 [[noreturn]] void become(const std::vector<std::string>& command, int input, int output, pid_t parent) {
   ::setpgid(0, 0);
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != parent) ::_exit(1);  // the parent was killed before that signal was asked for
+  base::end_with_parent(parent);
   ::dup2(input, STDIN_FILENO);
   ::dup2(output, STDOUT_FILENO);
   if (const int null = ::open("/dev/null", O_WRONLY); null >= 0) ::dup2(null, STDERR_FILENO);

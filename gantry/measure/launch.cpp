@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include "gantry/base/env.h"
 #include "gantry/base/file.h"
 #include "gantry/base/interrupt.h"
+#include "gantry/base/process.h"
 
 extern char** environ;
 
@@ -131,11 +131,10 @@ void LocalRanks::start(int rank, int ranks, int port) {
   const pid_t child = ::fork();
   if (child < 0) base::fail("cannot start rank {}: {}", rank, std::strerror(errno));
   if (child == 0) {
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    base::end_with_parent(parent);
     // A Ctrl-C before the rank's handler stands would kill it in silence, and the others wait for it: it is kept until
     // then.
     base::hold_interrupts();
-    if (::getppid() != parent) ::_exit(1);
     const int null = ::open("/dev/null", O_RDWR);
     if (null >= 0) {
       ::dup2(null, STDIN_FILENO);

@@ -10,7 +10,7 @@ import sys
 import time
 import unittest
 
-from program_support import PROGRAM, ProgramTest, alive, cpu_seconds, left_of
+from program_support import PROGRAM, ProgramTest, alive, cpu_seconds, left_of, wait_until
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BASELINE = """#!/bin/sh
@@ -139,9 +139,7 @@ class InterruptTest(BenchTest):
         settings = json.dumps({"layers": 1, "sequence_length": 64, "budget_bytes": 4 << 30, "threads": 1})
         with subprocess.Popen([PROGRAM, "bench", "layers", "--worker", settings], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, text=True) as process:
-            limit = time.monotonic() + 60
-            while cpu_seconds(process.pid) < 1.5 and time.monotonic() < limit:  # starting takes a third of that
-                time.sleep(0.01)
+            wait_until(lambda: cpu_seconds(process.pid) >= 1.5, 60)  # starting takes a third of that
             self.assertIsNone(process.poll(), "expected the search to last longer")
             process.send_signal(signal.SIGINT)
             output, errors = process.communicate(timeout=60)

@@ -6,7 +6,7 @@ import subprocess
 import time
 import unittest
 
-from program_support import CONFIG, PROGRAM, ProgramTest, losses, metrics, tokenizer_json
+from program_support import CONFIG, PROGRAM, ProgramTest, losses, metrics, tokenizer_json, wait_until
 
 BUDGET = "8GiB"  # more than any size of these models takes
 
@@ -82,9 +82,8 @@ class MicroBatchTest(ProgramTest):
         out = self.fresh()
         arguments = ["train", str(self.model), *self.options(out, 400, memory_mode="recompute")]
         with subprocess.Popen([PROGRAM, *arguments], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-            file, limit = out / "metrics.jsonl", time.monotonic() + 120
-            while time.monotonic() < limit and not (file.exists() and file.read_bytes().count(b'"event":"step"') >= 3):
-                time.sleep(0.001)
+            file = out / "metrics.jsonl"
+            wait_until(lambda: file.exists() and file.read_bytes().count(b'"event":"step"') >= 3, 120, step=0.001)
             process.send_signal(signal.SIGINT)
             self.assertEqual(130, process.wait(timeout=120))
         checkpoint = next(out.glob("checkpoint-*")) / "trainer.json"
@@ -98,9 +97,8 @@ class MicroBatchTest(ProgramTest):
         os.rename(out, limited)
         arguments = ["train", str(self.model), *self.options(limited, 400, memory_mode="recompute"), "--resume"]
         with subprocess.Popen([PROGRAM, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-            file, limit = limited / "metrics.jsonl", time.monotonic() + 120
-            while time.monotonic() < limit and b'"event":"resume"' not in file.read_bytes():
-                time.sleep(0.001)
+            file = limited / "metrics.jsonl"
+            wait_until(lambda: b'"event":"resume"' in file.read_bytes(), 120, step=0.001)
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=120)
         self.assertEqual(130, process.returncode, errors)

@@ -6,20 +6,17 @@ import subprocess
 import time
 import unittest
 
-from program_support import PROGRAM, ProgramTest
+from program_support import PROGRAM, ProgramTest, wait_until
 
 QUICK = ["profile", "--quick", "--sequence", 16, "--batch", 1, "--threads", 1]
 
 
-def gone_within(group, seconds):
-    """Whether a process group is empty in time: the kernel kills ranks a little later than the process that started them."""
-    limit = time.monotonic() + seconds
-    while time.monotonic() < limit:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.01)
+def empty(group):
+    """Whether no process of the group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
     return False
 
 
@@ -54,7 +51,8 @@ class ProfileTest(ProgramTest):
                 program.communicate(timeout=30)
                 self.assertIn(program.returncode, (130, -signal.SIGINT))
                 self.assertEqual(os.listdir(folder), [])
-                self.assertTrue(gone_within(program.pid, seconds=5), "expected the whole group to be gone")
+                # The kernel kills ranks a little later than the process that started them.
+                self.assertTrue(wait_until(lambda: empty(program.pid), 5), "expected the whole group to be gone")
 
 
 if __name__ == "__main__":

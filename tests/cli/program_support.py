@@ -112,12 +112,20 @@ def alive(process):
         return False
 
 
+def wait_until(condition, seconds, step=0.01):
+    """Whether `condition()` came true within `seconds`."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > limit:
+            return False
+        time.sleep(step)
+    return True
+
+
 def left_of(processes, seconds=5):
     """Those of `processes` that still live after `seconds` at most: the kernel kills some of them a little later than their parent."""
-    limit = time.monotonic() + seconds
-    while (left := [process for process in processes if alive(process)]) and time.monotonic() < limit:
-        time.sleep(0.01)
-    return left
+    wait_until(lambda: not any(map(alive, processes)), seconds)
+    return [process for process in processes if alive(process)]
 
 
 def cpu_seconds(process):

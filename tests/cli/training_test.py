@@ -6,10 +6,9 @@ import resource
 import shutil
 import signal
 import subprocess
-import time
 import unittest
 
-from program_support import PROGRAM, ProgramTest, losses, metrics, tensors_of
+from program_support import PROGRAM, ProgramTest, losses, metrics, tensors_of, wait_until
 
 KINDS = {"fp32": {"dtype": "fp32"}, "bf16": {"dtype": "bf16", "accumulation": 2}, "lora": {"dtype": "bf16", "lora_rank": 4}}
 
@@ -28,9 +27,7 @@ class TrainingTest(ProgramTest):
         """Starts a run and sends a signal once `step` steps are recorded."""
         process = subprocess.Popen([PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                    env={**os.environ, **(environment or {})})
-        limit = time.monotonic() + 120
-        while steps_seen(out) < step and process.poll() is None and time.monotonic() < limit:
-            time.sleep(0.0005)
+        wait_until(lambda: steps_seen(out) >= step or process.poll() is not None, 120, step=0.0005)
         process.send_signal(number)
         output, errors = process.communicate(timeout=120)
         return process.returncode, errors

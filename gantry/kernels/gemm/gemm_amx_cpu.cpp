@@ -7,7 +7,7 @@
 
 #include "gantry/kernels/cpu/bf16_product.h"
 #include "gantry/kernels/cpu/transpose.h"
-#include "gantry/kernels/gemm/gemm_raw.h"
+#include "gantry/kernels/gemm/gemm_blocks.h"
 
 namespace gantry::kernels::GANTRY_ISA_NAMESPACE {
 namespace {
@@ -62,9 +62,9 @@ GANTRY_INLINE void split_row(F32x16 x, F32x16 y, int i, SplitTile& to) {
   to.rest += x + y;
 }
 
-GANTRY_INLINE F32x16 masked_load(const float* from, std::int64_t count) {
-  const auto mask = static_cast<__mmask16>(count >= kLanes ? 0xffff : (1 << std::max<std::int64_t>(count, 0)) - 1);
-  return reinterpret_cast<F32x16>(_mm512_maskz_loadu_ps(mask, from));
+// Up to sixteen elements, zeros behind; none where `count` is below 1.
+GANTRY_INLINE F32x16 get_clamped(const float* from, std::int64_t count) {
+  return get(from, std::clamp<std::int64_t>(count, 0, kLanes));
 }
 
 // Where 16 rows of A (or columns of B) and 32 k begin, and how many of them exist.
@@ -87,7 +87,7 @@ GANTRY_INLINE void split_along(const Source& from, SplitTile& to) {
     if (from.depth >= kTileDepth) {
       split_row<false>(load(row), load(row + kLanes), i, to);
     } else {
-      split_row<false>(masked_load(row, from.depth), masked_load(row + kLanes, from.depth - kLanes), i, to);
+      split_row<false>(get_clamped(row, from.depth), get_clamped(row + kLanes, from.depth - kLanes), i, to);
     }
   }
 }
@@ -98,13 +98,13 @@ GANTRY_INLINE void split_across(const Source& from, SplitTile& to) {
     const float* row = from.data + 2 * i * from.stride;
     __builtin_prefetch(row + kPairTiles);
     __builtin_prefetch(row + from.stride + kPairTiles);
-    const auto line = [&](int k) {
-      return k < from.depth ? masked_load(row + (k & 1) * from.stride, from.lines) : F32x16{};
+    const auto line = [&](int odd) {
+      return 2 * i + odd < from.depth ? get(row + odd * from.stride, from.lines) : F32x16{};
     };
     if (from.lines >= kTileRows && from.depth >= kTileDepth) {
       split_row<true>(load(row), load(row + from.stride), i, to);
     } else {
-      split_row<true>(line(2 * i), line(2 * i + 1), i, to);
+      split_row<true>(line(0), line(1), i, to);
     }
   }
 }
@@ -136,14 +136,6 @@ bool pack(const float* from, std::int64_t stride, std::int64_t lines, std::int64
   }
   return reduce_add(rest) == reduce_add(rest);
 }
-
-// Where sums go, and what is added to them (null: nothing; stride 0 for a bias).
-struct Output {
-  float* c;
-  std::int64_t stride;
-  const float* addend;
-  std::int64_t addend_stride;
-};
 
 // The products of 32 rows of A and 32 columns of B.
 void multiply(const Bf16* a, const Bf16* b, std::int64_t steps, const Output& out) {
@@ -268,9 +260,7 @@ void multiply_plain(const GemmArgs& args, const Block& block, float* scratch) {
 // 32 x 32 elements of C, or fewer at its edges.
 void multiply_block(const GemmArgs& args, const Block& block, const Bf16* a, const Bf16* b) {
   const auto [m, m_end, n, n_end] = block.range;
-  float* const c = args.c + m * args.c_stride + n;
-  Output out{c, args.c_stride, args.bias != nullptr ? args.bias + n : nullptr, 0};
-  if (args.accumulate || block.k > 0) out = {c, args.c_stride, c, args.c_stride};
+  const Output out = output_at(args, block.k, m, n);
   if (m_end - m == kPairTiles && n_end - n == kPairTiles) {
     multiply(a, b, block.steps(), out);
   } else {
@@ -282,36 +272,26 @@ void multiply_block(const GemmArgs& args, const Block& block, const Bf16* a, con
 void multiply_range(const GemmArgs& args, const Block& all, const Scratch& scratch) {
   const auto [m_begin, m_end, n_begin, n_end] = all.range;
   bool b_split[kSplitColumns / kPairTiles];
-  Block block = all;
-  const auto go_to = [](std::int64_t& begin, std::int64_t& end, std::int64_t to, std::int64_t limit) {
-    begin = to;
-    end = std::min(to + kPairTiles, limit);
+  const auto block_at = [&](std::int64_t m, std::int64_t n) -> Block {
+    return {
+        {m, std::min(m + kPairTiles, all.range.m_end), n, std::min(n + kPairTiles, all.range.n_end)}, all.k, all.depth};
   };
   const std::int64_t b_step = all.steps() * kStep;
   Bf16* b = scratch.b;
   for (std::int64_t n = n_begin, j = 0; n < n_end; n += kPairTiles, ++j, b += b_step) {
-    go_to(block.range.n_begin, block.range.n_end, n, n_end);
-    b_split[j] = pack_b(args, block, b);
+    b_split[j] = pack_b(args, block_at(m_begin, n), b);
   }
   for (std::int64_t m = m_begin; m < m_end; m += kPairTiles) {
-    go_to(block.range.m_begin, block.range.m_end, m, m_end);
-    const bool a_split = pack_a(args, block, scratch.a);
+    const bool a_split = pack_a(args, block_at(m, n_begin), scratch.a);
     b = scratch.b;
     for (std::int64_t n = n_begin, j = 0; n < n_end; n += kPairTiles, ++j, b += b_step) {
-      go_to(block.range.n_begin, block.range.n_end, n, n_end);
       if (a_split && b_split[j]) {
-        multiply_block(args, block, scratch.a, b);
+        multiply_block(args, block_at(m, n), scratch.a, b);
       } else {
-        multiply_plain(args, block, scratch.plain);
+        multiply_plain(args, block_at(m, n), scratch.plain);
       }
     }
   }
-}
-
-// The extent of pieces as equal as possible, at most `limit`, in multiples of 32.
-std::int64_t piece_of(std::int64_t extent, std::int64_t limit) {
-  const std::int64_t count = (extent + limit - 1) / limit;
-  return ((extent + count - 1) / count + kPairTiles - 1) / kPairTiles * kPairTiles;
 }
 
 }  // namespace
@@ -321,8 +301,8 @@ void gemm(const GemmArgs& args, const GemmRange& range, float* scratch) {
   const TileScope scope;
   Bf16* const packed = reinterpret_cast<Bf16*>(scratch + kVectorScratch);
   const Scratch parts{packed, packed + kParts * kSplitDepth * kPairTiles, scratch};
-  const std::int64_t depth = piece_of(args.k, kSplitDepth);
-  const std::int64_t width = piece_of(range.n_end - range.n_begin, kSplitColumns);
+  const std::int64_t depth = block_extent(args.k, kSplitDepth, kPairTiles);
+  const std::int64_t width = block_extent(range.n_end - range.n_begin, kSplitColumns, kPairTiles);
   for (std::int64_t n = range.n_begin; n < range.n_end; n += width) {
     for (std::int64_t k = 0; k < args.k; k += depth) {
       multiply_range(

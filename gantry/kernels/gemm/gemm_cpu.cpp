@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "gantry/kernels/cpu/transpose.h"
-#include "gantry/kernels/gemm/gemm_raw.h"
+#include "gantry/kernels/gemm/gemm_blocks.h"
 
 namespace gantry::kernels::GANTRY_ISA_NAMESPACE {
 namespace {
@@ -21,14 +21,6 @@ constexpr std::int64_t kMaxColumns = kGemmColumns / kTileColumns * kTileColumns;
 constexpr std::int64_t kGroupRows = kGemmRows / kTileRows * kTileRows;
 constexpr std::int64_t kSliverStride = kMaxDepth + kLanes;  // between the rows of a sliver: no power of two
 constexpr std::int64_t kAheadRows = 4, kAheadColumns = 64;  // of software prefetch while packing B
-
-// Where the result goes; `addend` (null: nothing to add) has the tile's shape, with stride 0 for a bias.
-struct Output {
-  float* c;
-  std::int64_t stride;
-  const float* addend;
-  std::int64_t addend_stride;
-};
 
 // Distance in a sliver of A from row to row and from one k to the next. Both orders are plain copies of the source.
 template <bool kTransposed>
@@ -181,12 +173,6 @@ void pack_a<true>(const GemmArgs& args, const Block& block, std::int64_t m, std:
   }
 }
 
-Output output_at(const GemmArgs& args, const Block& block, std::int64_t m, std::int64_t n) {
-  float* const c = args.c + m * args.c_stride + n;
-  if (args.accumulate || block.k_begin > 0) return {c, args.c_stride, c, args.c_stride};
-  return {c, args.c_stride, args.bias != nullptr ? args.bias + n : nullptr, 0};
-}
-
 template <bool kTransposed>
 void multiply_block(const GemmArgs& args, const Block& block, std::int64_t m_begin, std::int64_t m_end,
                     const float* packed_b, float* slivers) {
@@ -197,17 +183,11 @@ void multiply_block(const GemmArgs& args, const Block& block, std::int64_t m_beg
       const std::int64_t height = std::min<std::int64_t>(kTileRows, rows - i);
       for (std::int64_t j = 0; j < block.width; j += kTileColumns) {
         narrow_tile<kTransposed>(slivers + i * kSliverStride, packed_b + j * block.depth, block.depth,
-                                 output_at(args, block, m + i, block.n_begin + j), height,
+                                 output_at(args, block.k_begin, m + i, block.n_begin + j), height,
                                  std::min(kTileColumns, block.width - j));
       }
     }
   }
-}
-
-// The extent of blocks as equal as possible, at most `limit`, in multiples of `unit`.
-std::int64_t block_extent(std::int64_t extent, std::int64_t limit, std::int64_t unit) {
-  const std::int64_t count = (extent + limit - 1) / limit;
-  return ((extent + count - 1) / count + unit - 1) / unit * unit;
 }
 
 }  // namespace

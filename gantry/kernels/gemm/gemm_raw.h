@@ -44,8 +44,8 @@ GANTRY_ISA_DECLARE(
 #if defined(__x86_64__)
 namespace amx {
 /// The same on AMX tiles: each operand as a sum of three bf16 parts, products of parts summed in fp32, to the accuracy
-/// of sums in fp32. Infinity and NaN as in fp32. Operands and sums below 2^-126 are taken as zero, as are the last bits
-/// of operands below 2^-110.
+/// of sums in fp32. Infinity and NaN as in fp32; where there are some, cuts at multiples of 32 give the same results.
+/// Operands and sums below 2^-126 are taken as zero, as are the last bits of operands below 2^-110.
 void gemm(const GemmArgs& args, const GemmRange& range, float* scratch);
 }  // namespace amx
 #endif
